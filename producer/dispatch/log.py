@@ -1,0 +1,131 @@
+"""The ``log`` dispatcher: groups deliveries by host into records and appends them to the log, keyed by host.
+
+`send` returns once the records are in the writer's buffer; the log's acknowledgement resolves the Receipt.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from producer.config import Settings
+from producer.dispatch.contract import Dispatcher, NotDispatched, Sending
+from producer.errors import DispatcherError, LogError
+from producer.hosts import host_of
+from producer.log import open_writer
+from producer.log.contract import LogWriter, NewRecord
+from producer.model import Delivery
+from producer.receipts import Receipt
+from producer.wire import encode_batches
+
+#: A flush hands its records to the writer in slices of about this size, so that a full buffer keeps only the
+#: rest.
+SLICE_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """A delivery and the receipt that waits for it."""
+
+    delivery: Delivery
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One record to append, and what it carries."""
+
+    record: NewRecord
+    owed: tuple[_Owed, ...]
+
+
+class LogDispatcher(Dispatcher):
+    """Appends to the log that the settings name: SQLite or Kafka."""
+
+    name = "log"
+
+    def __init__(self, settings: Settings, writer: LogWriter | None = None) -> None:
+        if settings.log is None and writer is None:
+            raise DispatcherError("the dispatcher 'log' needs a log: set THORN_LOG, e.g. sqlite:///thorn.db")
+        self._chunk_size = settings.chunk_size
+        self.writer = writer or open_writer(settings)
+
+    def dispatch(self, sendings: Sequence[Sending]) -> None:
+        if len(sendings) == 1:
+            self._dispatch_whole(sendings[0])
+            return
+        parts = list(self._parts(sendings))
+        start = 0
+        for end in _slice_ends(parts):
+            try:
+                self._append(parts[start:end])
+            except LogError as error:
+                raise NotDispatched(_regroup(sendings, parts[start:])) from error
+            start = end
+
+    def flush(self, timeout_s: float) -> bool:
+        return self.writer.flush(timeout_s)
+
+    def close(self, timeout_s: float) -> None:
+        self.writer.close(timeout_s)
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self.writer.buffered_bytes
+
+    @property
+    def blocked_s(self) -> float:
+        return self.writer.blocked_s
+
+    def _dispatch_whole(self, sending: Sending) -> None:
+        sending.receipt.handed_over()
+        try:
+            self._append(list(self._parts([sending])))
+        except LogError as error:
+            raise NotDispatched([sending]) from error
+
+    def _parts(self, sendings: Sequence[Sending]) -> Iterator[_Part]:
+        """Records in order per host; a record holds at most `chunk_size` deliveries, of any sendings, to one
+        host.
+        """
+        by_host: dict[str, list[_Owed]] = {}
+        for sending in sendings:
+            for delivery in sending.deliveries:
+                by_host.setdefault(host_of(delivery.url), []).append(_Owed(delivery, sending.receipt))
+        for host, owed in by_host.items():
+            start = 0
+            for count, value in encode_batches([one.delivery for one in owed], self._chunk_size):
+                yield _Part(NewRecord(host, value), tuple(owed[start : start + count]))
+                start += count
+
+    def _append(self, parts: Sequence[_Part]) -> None:
+        counts: dict[Receipt, int] = {}
+        for part in parts:
+            for one in part.owed:
+                counts[one.receipt] = counts.get(one.receipt, 0) + 1
+
+        def on_done(error: LogError | None) -> None:
+            for receipt, deliveries in counts.items():
+                if error is None:
+                    receipt.acknowledged(deliveries)
+                else:
+                    receipt.failed(error)
+
+        for receipt in counts:
+            receipt.handed_over()
+        self.writer.append([part.record for part in parts], on_done)
+
+
+def _slice_ends(parts: Sequence[_Part]) -> Iterator[int]:
+    size_bytes = 0
+    for position, part in enumerate(parts, start=1):
+        size_bytes += len(part.record.value)
+        if size_bytes >= SLICE_BYTES or position == len(parts):
+            yield position
+            size_bytes = 0
+
+
+def _regroup(sendings: Sequence[Sending], parts: Sequence[_Part]) -> list[Sending]:
+    """What `parts` carry, as sendings in their first order."""
+    unsent = {id(one.delivery) for part in parts for one in part.owed}
+    rest = (Sending(tuple(d for d in s.deliveries if id(d) in unsent), s.receipt) for s in sendings)
+    return [sending for sending in rest if sending.deliveries]

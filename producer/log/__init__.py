@@ -1,0 +1,30 @@
+"""The writing half of the logs. `open_writer` picks the one that the settings name."""
+
+from producer.config import Settings, parse_log_url
+from producer.errors import DispatcherError
+from producer.log.buffer import BufferLimits
+from producer.log.contract import LogWriter
+
+
+def open_writer(settings: Settings) -> LogWriter:
+    """The writer for ``settings.log``; nothing is opened before the first append. Raises
+    `DispatcherError`.
+    """
+    if settings.log is None:
+        raise DispatcherError("no log is set: set THORN_LOG, e.g. sqlite:///thorn.db")
+    url = parse_log_url(settings.log)
+    if url.path is None:
+        raise DispatcherError(
+            f"the log {settings.log!r} is not available in this release: use sqlite:///file.db"
+        )
+    from producer.log.sqlite import SqliteOptions, SqliteWriter
+
+    limits = BufferLimits(
+        max_buffered_bytes=settings.max_buffered_bytes,
+        max_block_s=settings.max_block_s,
+        linger_s=settings.linger_s,
+    )
+    options = SqliteOptions(
+        path=url.path, partitions=settings.partitions, max_log_bytes=settings.max_log_bytes
+    )
+    return SqliteWriter(options, limits)

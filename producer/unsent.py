@@ -1,0 +1,68 @@
+"""What failed flushes kept: in order, and ahead of everything sent later."""
+
+import os
+import threading
+from collections.abc import Sequence
+
+from producer.dispatch.contract import Dispatcher, NotDispatched, Sending
+from producer.errors import FlushFailed
+
+
+class Unsent:
+    """Dispatches sendings behind those that an earlier flush could not hand over, and keeps what fails again.
+
+    A forked child starts empty: what the parent kept is the parent's to send.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._kept: list[Sending] = []
+
+    def __bool__(self) -> bool:
+        if self._kept and self._pid != os.getpid():
+            self._reset()
+        return bool(self._kept)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the bodies kept."""
+        return (
+            sum(len(delivery.body) for sending in self._kept for delivery in sending.deliveries)
+            if self
+            else 0
+        )
+
+    def dispatch(self, sendings: Sequence[Sending]) -> None:
+        """Hand over what was kept, then `sendings`. Raises `FlushFailed` saying how many deliveries are kept
+        now.
+        """
+        if not sendings and not self:
+            return
+        with self._lock:
+            waiting = [*self._kept, *sendings]
+            try:
+                self._dispatcher.dispatch(waiting)
+            except NotDispatched as failure:
+                self._keep(failure.unsent)
+                kept = sum(len(sending.deliveries) for sending in failure.unsent)
+                raise FlushFailed(
+                    f"{kept} deliveries could not be handed over and are kept for the next flush or send: "
+                    f"{failure.__cause__}",
+                    kept,
+                ) from failure.__cause__
+            except (
+                BaseException
+            ):  # a foreign dispatcher broke its contract, or Ctrl-C: rather repeat than lose
+                self._keep(waiting)
+                raise
+            self._kept = []
+
+    def _keep(self, sendings: Sequence[Sending]) -> None:
+        self._kept = list(sendings)
+        for sending in sendings:
+            sending.receipt.buffered()
