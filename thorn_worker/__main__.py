@@ -1,0 +1,33 @@
+"""The process ``thorn-worker``: patch first, then everything else. The only place that patches."""
+
+import sys
+from typing import Final
+
+#: Threads of gevent's own pool, where look-ups of names wait.
+THREADS: Final = 32
+
+#: A native thread that decodes rows gives the interpreter back to the event loop within this many seconds.
+SWITCH_INTERVAL_S: Final = 0.001
+
+
+def main() -> int:
+    """Run the command line and return its exit code. The console script calls this."""
+    import gevent
+
+    # Both must happen before the hub exists and before anything takes an unpatched lock or socket, so nothing
+    # of ours is imported above.
+    gevent.config.threadpool_size = THREADS
+    from gevent import monkey
+
+    monkey.patch_all()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    hub = gevent.get_hub()
+    # Ctrl-C ends a command; the hub would print it as a greenlet's error first.
+    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
+    from thorn_worker.cli.app import execute
+
+    return execute(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""``thorn-worker dead``: deliveries that were given up, why, and sending them again."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final
+
+import click
+
+from producer.config import Settings
+from thorn_worker.cli.common import Common, inspecting, with_common
+from thorn_worker.cli.output import body_option, json_option, limit_option, print_list, show_rows
+from thorn_worker.cli.rows import details, letter_row
+from thorn_worker.cli.selecting import require_found, require_some, with_selection
+from thorn_worker.inspector import RowFilter
+from thorn_worker.store.contract import DeadLetter
+
+_COLUMNS: Final = ("id", "event", "host", "attempts", "reason", "died_at")
+#: Letters replayed per round: each round is acknowledged before the next begins.
+REPLAY_ROUND: Final = 500
+
+
+@click.group()
+def dead() -> None:
+    """Dead letters: deliveries that were given up. Look at them, replay them."""
+
+
+@dead.command("list")
+@with_common
+@with_selection
+@limit_option
+@json_option
+def list_(wanted: RowFilter, common: Common, limit: int | None, as_json: bool) -> None:
+    """List dead letters: all, or those that match every option given."""
+    with inspecting(common.settings_with_log()) as inspector:
+        print_list(map(letter_row, inspector.letters(wanted)), _COLUMNS, limit, as_json=as_json)
+
+
+@dead.command("show")
+@with_common
+@with_selection
+@body_option
+@json_option
+def show(wanted: RowFilter, common: Common, body: bool, as_json: bool) -> None:
+    """Show dead letters with status, phase, error and the last attempts."""
+    require_some(wanted, "dead letters")
+    with inspecting(common.settings_with_log()) as inspector:
+        rows = (details(letter, body=body) for letter in inspector.letters(wanted))
+        found = show_rows(rows, as_json=as_json)
+    require_found(wanted, found, "dead letter")
+
+
+@dead.command("replay")
+@with_common
+@with_selection
+@click.option("--dry-run", is_flag=True, help="Only count, by reason and host.")
+@click.option("--keep-expiry", is_flag=True, help="Keep each delivery's own expiry instead of clearing it.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Replay so many at most, oldest first per partition."
+)
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+def replay(
+    wanted: RowFilter, common: Common, dry_run: bool, keep_expiry: bool, limit: int | None, yes: bool
+) -> None:
+    """Send dead letters again, under the same delivery ids; each leaves the list once the log has it."""
+    require_some(wanted, "dead letters")
+    settings = common.settings_with_log()
+    with inspecting(settings) as inspector:
+        # A replayed delivery that dies again at once is a new life behind these ends: not met a second time.
+        ends = {status.partition: status.end for status in inspector.partitions()}
+        meant = _count(islice(_replayable(inspector.letters(wanted), ends), limit))
+        require_found(wanted, meant, "dead letter that can be replayed")
+        if dry_run or not meant:
+            return
+        if not yes and sys.stdin.isatty() and sys.stdout.isatty():
+            click.confirm(f"Replay {meant}?", abort=True)
+        done = _replay(settings, islice(_replayable(inspector.letters(wanted), ends), limit), keep_expiry)
+    click.echo(f"{done} of {meant} replayed")
+
+
+def _replayable(letters: Iterable[DeadLetter], ends: Mapping[int, int]) -> Iterator[DeadLetter]:
+    """The letters below `ends`, but for unreadable records: those hold nothing to deliver."""
+    for letter in letters:
+        if letter.delivery is not None and letter.life.offset < ends[letter.life.partition]:
+            yield letter
+
+
+def _count(letters: Iterable[DeadLetter]) -> int:
+    """Print how many letters there are of each reason and host, and return how many in all."""
+    counts = Counter((str(letter.reason), letter.host) for letter in letters)
+    rows = [{"reason": reason, "host": host, "letters": n} for (reason, host), n in counts.most_common()]
+    print_list(rows, ("reason", "host", "letters"), None, as_json=False)
+    return counts.total()
+
+
+def _replay(settings: Settings, letters: Iterator[DeadLetter], keep_expiry: bool) -> int:
+    from thorn_worker.commands import replay as replay_letters
+
+    done = 0
+    while chunk := _take(letters):
+        done += replay_letters(settings, chunk, keep_expiry)
+    return done
+
+
+def _take(letters: Iterator[DeadLetter]) -> Sequence[DeadLetter]:
+    return list(islice(letters, REPLAY_ROUND))

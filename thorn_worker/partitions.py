@@ -1,0 +1,183 @@
+"""The partitions that this worker owns: assigned, restored, paused, committed, given away."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import gevent
+
+from producer.errors import LogError
+from thorn_worker.dispatcher import Dispatcher
+from thorn_worker.log.contract import Assignment, CommitRequest, LogInfo, LogReader
+from thorn_worker.offsets import Tracker, decode
+from thorn_worker.store.contract import Store
+from thorn_worker.tally import Tally
+from thorn_worker.work import WINDOW_BYTES, DueHosts, Home
+
+#: A partition that is revoked waits this long for what is in flight.
+REVOKE_WAIT_S: Final = 3.0
+
+#: A restore that failed is tried again after this long.
+RESTORE_AGAIN_S: Final = 1.0
+
+_POLL_S: Final = 0.01
+
+_logger = logging.getLogger("thorn_worker.partitions")
+
+
+class Partitions:
+    """Listens to the reader (`thorn_worker.log.contract.AssignmentListener`) and keeps one `Home` per
+    partition owned.
+
+    restored: called with a home whose deliveries may start now.
+    """
+
+    def __init__(
+        self,
+        reader: LogReader,
+        store: Store,
+        dispatcher: Dispatcher,
+        info: LogInfo,
+        tally: Tally,
+        restored: Callable[[Home], None],
+    ) -> None:
+        self._reader = reader
+        self._store = store
+        self._dispatcher = dispatcher
+        self._info = info
+        self._tally = tally
+        self._restored = restored
+        self._homes: dict[int, Home] = {}
+        self._stopped = False
+        self.revoke_wait_s = REVOKE_WAIT_S
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+    def all(self) -> list[Home]:
+        """Every home owned now."""
+        return list(self._homes.values())
+
+    def of(self, partition: int, epoch: int) -> Home | None:
+        """The home of a partition, if it is still ours in that epoch."""
+        home = self._homes.get(partition)
+        return home if home is not None and home.epoch == epoch else None
+
+    # -- changes, told by the reader ---------------------------------------------------------------
+
+    def assigned(self, assignments: Sequence[Assignment]) -> None:
+        """Ours from now on; read only once restored."""
+        for assignment in assignments:
+            partition = assignment.partition
+            home = Home(
+                partition=partition,
+                epoch=assignment.epoch,
+                topic_id=self._info.topic_id,
+                tracker=Tracker(assignment.committed, decode(assignment.metadata)),
+                committed=assignment.committed,
+                committed_metadata=assignment.metadata,
+            )
+            self._homes[partition] = home
+            self._reader.pause(partition)
+            gevent.spawn(self._restore, home)
+        _logger.info("assigned partitions %s", _names(assignments))
+
+    def revoked(self, assignments: Sequence[Assignment]) -> None:
+        """About to move: finish what is in flight (for a while), make its outcomes durable, commit, let
+        go.
+        """
+        leaving = [home for one in assignments if (home := self.of(one.partition, one.epoch)) is not None]
+        for home in leaving:
+            self._reader.pause(home.partition)
+            self._dispatcher.let_go(home)
+        with gevent.Timeout(self.revoke_wait_s, False):
+            while any(home.works for home in leaving):
+                gevent.sleep(_POLL_S)
+        for home in leaving:
+            if not home.restoring and not self._store.release(home.partition, home.epoch):
+                _logger.warning(
+                    "partition %d leaves with writes unfinished: their deliveries may be repeated",
+                    home.partition,
+                )
+        self.commit(leaving)
+        for home in leaving:
+            self._dispatcher.forget(home)
+            del self._homes[home.partition]
+        _logger.info("revoked partitions %s", _names(assignments))
+
+    def lost(self, assignments: Sequence[Assignment]) -> None:
+        """Gone already: nothing that finishes from now on counts."""
+        for assignment in assignments:
+            home = self.of(assignment.partition, assignment.epoch)
+            if home is not None:
+                self._dispatcher.forget(home)
+                self._store.release(home.partition, home.epoch)
+                del self._homes[home.partition]
+        _logger.warning("lost partitions %s: another worker owns them now", _names(assignments))
+
+    def _restore(self, home: Home) -> None:
+        while home.alive:
+            try:
+                found = self._store.restore(home.partition, home.epoch, home.committed)
+                break
+            except LogError as error:
+                _logger.error("partition %d can't be restored and is tried again: %s", home.partition, error)
+                gevent.sleep(RESTORE_AGAIN_S)
+        if not home.alive:
+            return
+        home.stored, home.endpoints = found.lives, dict(found.endpoints)
+        home.due, home.unresolved = DueHosts(found.hosts), set(found.unresolved)
+        home.restoring = False
+        self._restored(home)
+        if not self._stopped:
+            self._reader.resume(home.partition)
+        if found.rows:
+            _logger.info("partition %d restored: %d deliveries wait in the store", home.partition, found.rows)
+
+    def stop_reading(self) -> None:
+        """Read nothing more, of any partition, now or later."""
+        self._stopped = True
+        for home in self._homes.values():
+            self._reader.pause(home.partition)
+
+    # -- the window --------------------------------------------------------------------------------
+
+    def pause_full(self, home: Home) -> None:
+        """Stop reading a partition whose window is full."""
+        if not home.paused and home.full(self._share_bytes()):
+            home.paused = True
+            self._reader.pause(home.partition)
+
+    def resume_roomy(self) -> None:
+        """Read on where half of the window is free again."""
+        share_bytes = self._share_bytes()
+        for home in self._homes.values():
+            if home.paused and not self._stopped and not home.leaving and home.roomy(share_bytes):
+                home.paused = False
+                self._reader.resume(home.partition)
+
+    def _share_bytes(self) -> float:
+        return WINDOW_BYTES / max(1, len(self._homes))
+
+    # -- commits -----------------------------------------------------------------------------------
+
+    def commit(self, homes: Iterable[Home]) -> None:
+        """Make the progress of these homes durable, where there is any; waits for the log."""
+        requests: list[tuple[Home, CommitRequest]] = []
+        for home in homes:
+            metadata = home.tracker.progress(self._info.topic_id, self._info.topic_id).encode()
+            watermark = home.tracker.watermark
+            if (watermark, metadata) != (home.committed, home.committed_metadata):
+                requests.append((home, CommitRequest(home.partition, home.epoch, watermark, metadata)))
+        if not requests:
+            return
+        stored = self._reader.commit([request for _, request in requests])
+        for home, request in requests:
+            kept = stored.get(home.partition, False)
+            self._tally.committed(kept)
+            if kept:
+                home.committed, home.committed_metadata = request.offset, request.metadata
+
+
+def _names(assignments: Sequence[Assignment]) -> str:
+    return ", ".join(str(assignment.partition) for assignment in assignments) or "none"

@@ -1,0 +1,194 @@
+"""read -> lane -> complete -> commit; pause; rebalance; drain. One process, one hub.
+
+The walk: `_read` takes records from the reader and gives them to `Intake`, which fills the lanes; the
+`Dispatcher` starts attempts and turns outcomes into completion; `_commit` makes watermarks durable once a
+second; `_tick` brings stored rows back when they are due.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from typing import Final
+
+import gevent
+from gevent.event import Event
+
+from producer.config import Settings
+from thorn_worker import __version__
+from thorn_worker.admin import AdminServer, LoopMonitor, Sources
+from thorn_worker.assembly import Assembly
+from thorn_worker.report import Reporter
+from thorn_worker.work import Home
+
+#: Watermarks are committed this often: what a crash repeats, beside what was in flight.
+COMMIT_S: Final = 1.0
+#: Due rows and paused partitions are looked at this often.
+TICK_S: Final = 0.1
+#: Unresolved subscriptions are asked for again, and rows without due time checked for their age, this often.
+SLOW_TICK_S: Final = 30.0
+#: Idle connections and the lag are looked at this often.
+HOUSEKEEPING_S: Final = 2.0
+#: Longest wait for records.
+POLL_S: Final = 0.5
+#: Records taken in before everybody else has a turn on the hub.
+SLICE_RECORDS: Final = 32
+
+_logger = logging.getLogger("thorn_worker.worker")
+
+
+class Worker:
+    """One worker process. `run` returns its exit code.
+
+    A loop that raises ends the process with code 1: a worker that only looks alive is worse than one that is
+    restarted. Raises `ThornError` for what keeps it from starting.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._parts = parts = Assembly(settings)
+        self._info = parts.reader.open()
+        self._partitions = parts.partitions(self._info, self._restored)
+        self._reporter = Reporter(parts, self._info, self._partitions)
+        self._monitor = LoopMonitor(parts.counters)
+        self._admin = AdminServer(
+            settings.admin,
+            Sources(parts.counters, self._reporter.readiness, self._reporter.status, self._monitor),
+        )
+        self._stop = Event()
+        self._stopping = False
+        self._failed = False
+
+    def run(self) -> int:
+        """Deliver until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
+        self._admin.start()
+        self._banner()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(number, self._signalled, number)
+        self._monitor.start()
+        self._parts.reader.join(self._partitions)
+        loops = [
+            self._keep("commit", COMMIT_S, self._commit),
+            self._keep("tick", TICK_S, self._tick),
+            self._keep("slow tick", SLOW_TICK_S, self._slow_tick),
+            self._keep("housekeeping", HOUSEKEEPING_S, self._housekeeping),
+        ]
+        reading = self._keep("read", 0.0, self._read)
+        self._stop.wait()
+        self._stopping = self._reporter.draining = True
+        reading.join()
+        self._drain()
+        gevent.killall(loops)
+        self._parts.reader.close()
+        self._monitor.stop()
+        self._admin.stop()
+        self._parts.close()
+        _logger.info("stopped")
+        return 1 if self._failed else 0
+
+    # -- loops -------------------------------------------------------------------------------------
+
+    def _keep(self, name: str, every_s: float, step: Callable[[], None]) -> gevent.Greenlet:
+        def loop() -> None:
+            try:
+                while not self._stopping or every_s:
+                    step()
+                    gevent.sleep(every_s)
+            except Exception:
+                _logger.critical("the loop %r ended in an error; the worker stops", name, exc_info=True)
+                self._failed = True
+                self._stop.set()
+
+        return gevent.spawn(loop)
+
+    def _read(self) -> None:
+        """Take in what the reader has, a slice at a time."""
+        records = self._parts.reader.poll(POLL_S)
+        self._reporter.joined = True
+        for start in range(0, len(records), SLICE_RECORDS):
+            for record in records[start : start + SLICE_RECORDS]:
+                home = self._partitions.of(record.partition, record.epoch)
+                if home is not None:
+                    self._parts.intake.take(home, record)
+                    self._partitions.pause_full(home)
+            self._parts.dispatcher.pump()
+            gevent.sleep(0)
+        while self._parts.dispatcher.troubled and not self._stopping:
+            gevent.sleep(TICK_S)
+
+    def _commit(self) -> None:
+        now = self._parts.clock.steady()
+        homes = self._partitions.all()
+        for home in homes:
+            if home.tracker.watermark != home.committed or not home.tracker.incomplete:
+                home.moved_at = now
+        self._partitions.commit(homes)
+
+    def _tick(self) -> None:
+        self._partitions.resume_roomy()
+        if not self._stopping:
+            self._parts.reload.due(self._partitions.all())
+
+    def _slow_tick(self) -> None:
+        homes = self._partitions.all()
+        self._parts.reload.look_up(homes)
+        self._parts.reload.overdue(homes)
+
+    def _housekeeping(self) -> None:
+        self._parts.pools.sweep(self._parts.clock.steady())
+        self._reporter.refresh()
+
+    def _restored(self, home: Home) -> None:
+        """A partition may start: what waited for a subscription that is known by now need not wait for the
+        slow tick.
+        """
+        home.moved_at = self._parts.clock.steady()
+        gevent.spawn(self._parts.reload.look_up, [home])
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _signalled(self, number: int) -> None:
+        if self._stop.is_set():
+            os._exit(128 + number)  # the operator is done waiting; everything acknowledged is durable
+        _logger.info(
+            "draining after %s: a second signal ends the process at once", signal.Signals(number).name
+        )
+        self._stop.set()
+
+    def _drain(self) -> None:
+        """Start nothing more, finish what is in flight; the reader is polled meanwhile so that the partitions
+        stay ours.
+        """
+        self._partitions.stop_reading()
+        self._parts.dispatcher.stop()
+        patience_s = 0.0 if self._failed else self._parts.settings.drain_timeout_s
+        deadline = self._parts.clock.steady() + patience_s
+        while self._parts.lanes.in_flight and self._parts.clock.steady() < deadline:
+            self._parts.reader.poll(TICK_S)
+        left = self._parts.lanes.in_flight
+        if left:
+            _logger.warning(
+                "%d attempts were still under way after %g s and will be repeated", left, patience_s
+            )
+
+    def _banner(self) -> None:
+        settings, (host, port) = self._parts.settings, self._admin.address
+        exceptions = ", ".join((*settings.allow_hosts, *settings.allow_networks)) or "none"
+        _logger.info(
+            "thorn-worker %s: log %s, %d partitions, %d subscriptions known, guard exceptions: %s, admin http://%s:%d/",
+            *(
+                __version__,
+                self._info.place,
+                self._info.partitions,
+                len(self._parts.directory),
+                exceptions,
+                host,
+                port,
+            ),
+        )
+
+
+def run_worker(settings: Settings) -> int:
+    """Run a worker until it is told to stop; its exit code. Raises `ThornError` for what keeps it from
+    starting.
+    """
+    return Worker(settings).run()
