@@ -75,6 +75,11 @@ def check_together(settings: Settings) -> None:
         raise ConfigurationError(
             "dispatcher = 'log' needs a log to write to: set log, or choose another dispatcher."
         )
+    if s.subscriptions is not None:
+        raise ConfigurationError(
+            "subscriptions is set, but the subscription store comes with a later release: remove it, and "
+            "list the subscribers in the settings."
+        )
     if s.max_in_flight_per_host > s.max_in_flight:
         raise ConfigurationError(
             f"max_in_flight_per_host = {s.max_in_flight_per_host} is more than "
@@ -115,6 +120,8 @@ def _refuse_unused(values: Mapping[str, object], security: str, needed: str) -> 
 
 def doubts(settings: Settings) -> Iterator[str]:
     """One sentence for each combination that works, but hardly as it was meant."""
+    if settings.disable_after_s != Settings().disable_after_s:
+        yield "disable_after has no effect yet: in this release only a 410 disables an endpoint."
     total_s = sum(settings.retry_schedule_s)
     if total_s > settings.max_age_s:
         yield (

@@ -57,7 +57,7 @@ class Unsent:
                 ) from failure.__cause__
             except (
                 BaseException
-            ):  # a foreign dispatcher broke its contract, or Ctrl-C: rather repeat than lose
+            ):  # Ctrl-C, or a foreign dispatcher broke its contract: rather repeat than lose
                 self._keep(waiting)
                 raise
             self._kept = []

@@ -113,9 +113,7 @@ def decode(value: bytes) -> Batch | Command:
     """
     try:
         fields = msgpack.unpackb(value, strict_map_key=False)
-    except (
-        Exception
-    ) as error:  # msgpack raises whatever its C core meets: ValueError, UnicodeDecodeError, TypeError …
+    except Exception as error:  # its C core raises what it meets: ValueError, UnicodeDecodeError, TypeError
         raise MalformedRecord(f"not msgpack: {type(error).__name__}") from error
     if not isinstance(fields, dict):
         raise MalformedRecord(f"a record is a map, this is a {type(fields).__name__}")

@@ -540,13 +540,20 @@ def test_the_repr_shows_what_differs_but_no_secret() -> None:
         log="kafka://k:1/p",
         subscribers={"*": {"url": "https://example.com/", "hmac_secret": "hunter2"}},
         secrets={_ID: _SECRET},
-        subscriptions="postgresql://user:hunter2@db/thorn",
     ).settings
 
-    assert (
-        repr(settings)
-        == "Settings(log='kafka://k:1/p', subscribers=\u2026, secrets=\u2026, subscriptions=\u2026)"
-    )
+    assert repr(settings) == "Settings(log='kafka://k:1/p', subscribers=\u2026, secrets=\u2026)"
+
+
+def test_a_store_of_subscriptions_is_refused_without_showing_its_password() -> None:
+    with pytest.raises(ConfigurationError, match="later release") as raised:
+        _load(subscriptions="postgresql://user:hunter2@db/thorn")
+
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_setting_without_effect_yet_is_doubted() -> None:
+    assert any("disable_after has no effect yet" in warning for warning in _load(disable_after="1d").warnings)
 
 
 # --- the table
