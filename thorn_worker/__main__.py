@@ -3,8 +3,9 @@
 import sys
 from typing import Final
 
-#: Threads of gevent's own pool, where look-ups of names wait.
-THREADS: Final = 32
+#: Threads of gevent's own pool, made as they are needed: every look-up of a name that may run at once
+#: (`thorn_worker.http.resolver`: 32, and 96 that are overdue) waits in one.
+THREADS: Final = 128
 
 #: A native thread that decodes rows gives the interpreter back to the event loop within this many seconds.
 SWITCH_INTERVAL_S: Final = 0.001

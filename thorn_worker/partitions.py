@@ -93,8 +93,13 @@ class Partitions:
         with gevent.Timeout(self.revoke_wait_s, False):
             while any(home.works for home in leaving):
                 gevent.sleep(_POLL_S)
-        for home in leaving:
-            if not home.restoring and not self._store.release(home.partition, home.epoch):
+        releasing = [
+            (home, gevent.spawn(self._store.release, home.partition, home.epoch))
+            for home in leaving
+            if not home.restoring
+        ]
+        for home, release in releasing:  # all at once: a log that hangs makes a stop 3 s longer, not 3 s per partition
+            if not release.get():
                 _logger.warning(
                     "partition %d leaves with writes unfinished: their deliveries may be repeated",
                     home.partition,

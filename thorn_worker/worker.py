@@ -15,6 +15,7 @@ import gevent
 from gevent.event import Event
 
 from producer.config import Settings
+from producer.errors import LogError
 from thorn_worker import __version__
 from thorn_worker.admin import AdminServer, LoopMonitor, Sources
 from thorn_worker.assembly import Assembly
@@ -34,13 +35,17 @@ POLL_S: Final = 0.5
 #: Records taken in before everybody else has a turn on the hub.
 SLICE_RECORDS: Final = 32
 
+#: Exit codes of a worker that could not go on: an error of ours, and a log that became unusable.
+FAILED: Final = 1
+LOG_UNUSABLE: Final = 4
+
 _logger = logging.getLogger("thorn_worker.worker")
 
 
 class Worker:
     """One worker process. `run` returns its exit code.
 
-    A loop that raises ends the process with code 1: a worker that only looks alive is worse than one that is
+    A loop that raises ends the process: a worker that only looks alive is worse than one that is
     restarted. Raises `ThornError` for what keeps it from starting.
     """
 
@@ -56,7 +61,7 @@ class Worker:
         )
         self._stop = Event()
         self._stopping = False
-        self._failed = False
+        self._exit_code = 0
 
     def run(self) -> int:
         """Deliver until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
@@ -83,7 +88,7 @@ class Worker:
         self._admin.stop()
         self._parts.close()
         _logger.info("stopped")
-        return 1 if self._failed else 0
+        return self._exit_code
 
     # -- loops -------------------------------------------------------------------------------------
 
@@ -93,12 +98,18 @@ class Worker:
                 while not self._stopping or every_s:
                     step()
                     gevent.sleep(every_s)
+            except LogError as error:
+                _logger.critical("the worker stops: %s", error)
+                self._fail(LOG_UNUSABLE)
             except Exception:
                 _logger.critical("the loop %r ended in an error; the worker stops", name, exc_info=True)
-                self._failed = True
-                self._stop.set()
+                self._fail(FAILED)
 
         return gevent.spawn(loop)
+
+    def _fail(self, exit_code: int) -> None:
+        self._exit_code = exit_code
+        self._stop.set()
 
     def _read(self) -> None:
         """Take in what the reader has, a slice at a time."""
@@ -160,7 +171,7 @@ class Worker:
         """
         self._partitions.stop_reading()
         self._parts.dispatcher.stop()
-        patience_s = 0.0 if self._failed else self._parts.settings.drain_timeout_s
+        patience_s = 0.0 if self._exit_code else self._parts.settings.drain_timeout_s
         deadline = self._parts.clock.steady() + patience_s
         while self._parts.lanes.in_flight and self._parts.clock.steady() < deadline:
             self._parts.reader.poll(TICK_S)
