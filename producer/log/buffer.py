@@ -203,10 +203,9 @@ class WriteBuffer(LogWriter):
                 state.sender = None
 
     def _take(self, state: State) -> list[Call]:
-        """The next calls to write, after waiting for the first and `linger_s` for more; empty once closed."""
+        """The next calls to write, once the first has waited `linger_s` for company; empty once closed."""
         with state.lock:
-            if not state.queue:
-                self._wait_for_calls(state)
+            self._wait_for_calls(state)
             size = count = 0
             while state.queue and (not count or (size < WRITE_BYTES and count < WRITE_RECORDS)):
                 call = state.queue.popleft()
@@ -222,7 +221,8 @@ class WriteBuffer(LogWriter):
             state.idle = True
             state.work.wait()
             state.idle = False
-        until = time.monotonic() + self._limits.linger_s
+        arrived = state.queue[0].deadline - self._limits.deadline_s
+        until = arrived + self._limits.linger_s
         while state.bytes < WRITE_BYTES and not state.flushing and not state.closing:
             if not state.work.wait(max(until - time.monotonic(), 0.0)):
                 return
