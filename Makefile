@@ -9,8 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
-.PHONY: help demo test lint format bench chaos wheel clean
+.PHONY: help demo test lint format bench chaos kafka kafka-stop wheel clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +21,7 @@ help:
 	@echo "make format   lets ruff write the code as lint wants it"
 	@echo "make bench    deliveries per second and CPU per delivery, beside a plain loop"
 	@echo "make chaos    the long tests: processes killed at random instants"
+	@echo "make kafka    one Kafka broker in ./.kafka, to try things with (needs Java 17 and Maven); make kafka-stop"
 	@echo "make wheel    dist/*.whl and dist/*.tar.gz"
 	@echo "make clean    removes .venv and everything that was built"
 
@@ -43,7 +45,16 @@ format: $(VENV)/.with-dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.with-bench
-	@$(BIN)/python bench/end_to_end.py
+	@$(BIN)/python bench/end_to_end.py $(BENCH_ARGS)
+
+# The port that everybody knows; KAFKA_PORT overrides it, and the two above it are taken too.
+KAFKA_PORT ?= 9092
+
+kafka: $(VENV)/.made
+	@$(BIN)/python -m deploy.kafka start --port $(KAFKA_PORT)
+
+kafka-stop: $(VENV)/.made
+	@$(BIN)/python -m deploy.kafka stop
 
 wheel: $(VENV)/.with-dev
 	rm -rf dist build

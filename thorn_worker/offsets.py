@@ -161,18 +161,18 @@ class Tracker:
         return True
 
     def progress(self, topic_id: str = "", state_id: str = "") -> Progress:
-        """What is done above the watermark. What a restored map says of offsets not read again yet is
-        kept.
-        """
+        """What is done above the watermark. What a restored map says of offsets not read again yet is kept."""
         watermark = self.watermark
-        complete = (1 << (self._highest + 1 - watermark)) - 1 if self._highest >= watermark else 0
+        window = self._highest + 1 - watermark
+        bits = bytearray(b"\xff") * (window // 8 + 1)  # an int would be copied whole for each bit
         partial: dict[int, int] = {}
-        for offset in sorted(self._incomplete):
+        for offset in self._incomplete:
             index = offset - watermark
-            complete &= ~(1 << index)
+            bits[index >> 3] &= ~(1 << (index & 7))
             done = ((1 << self._sizes[offset][0]) - 1) & ~self._incomplete[offset]
             if done:
                 partial[index] = done
+        complete = int.from_bytes(bits, "little") & ((1 << window) - 1)
         return self._with_unread(Progress(topic_id, state_id, complete, partial), watermark)
 
     def _with_unread(self, progress: Progress, watermark: int) -> Progress:

@@ -1,0 +1,166 @@
+"""Results as tables for people and as JSON for later."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.live import Ages
+from bench.memory import MARKS, Memory
+from bench.producer_cost import SendCost
+from bench.runs import PLAIN, WORKER, Run
+
+#: What `--check` asks for.
+MIN_PER_S: Final = 1_200.0
+MIN_RATIO: Final = 2.5
+#: What a long run (`--memory`) asks for.
+MIN_WARM_REUSE: Final = 0.99
+
+_MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All runs with one number of deliveries per record."""
+
+    per_record: int
+    runs: tuple[Run, ...]
+
+    def of(self, program: str) -> list[Run]:
+        """The runs of one program."""
+        return [run for run in self.runs if run.program == program]
+
+    def median(self, program: str, value: Callable[[Run], float]) -> float:
+        """Median over the repetitions of one program."""
+        return statistics.median(value(run) for run in self.of(program))
+
+    @property
+    def speed_ratio(self) -> float:
+        """Deliveries per second, worker to plain loop, of the medians."""
+        return self.median(WORKER, lambda run: run.per_s) / self.median(PLAIN, lambda run: run.per_s)
+
+    @property
+    def cpu_ratio(self) -> float:
+        """CPU per delivery, plain loop to worker, of the medians. Steadier than speed on a busy machine."""
+        return self.median(PLAIN, lambda run: run.cpu_us) / self.median(WORKER, lambda run: run.cpu_us)
+
+    def shortfalls(self) -> list[str]:
+        """What is below the bounds, one sentence each."""
+        where = f"with {self.per_record} per record"
+        per_s = self.median(WORKER, lambda run: run.per_s)
+        found = []
+        if per_s < MIN_PER_S:
+            found.append(f"{per_s:.0f} deliveries/s {where}: {MIN_PER_S:.0f} are asked for")
+        if self.speed_ratio < MIN_RATIO:
+            found.append(f"{self.speed_ratio:.2f} x the plain loop {where}: {MIN_RATIO} x is asked for")
+        return found
+
+
+def losses(runs: Sequence[Run]) -> list[str]:
+    """Runs in which something never arrived. That is never a matter of speed."""
+    return [f"{run.program}: {run.lost} of {run.deliveries} deliveries were lost" for run in runs if run.lost]
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """One line per figure: min / median / max of the worker, then of the plain loop."""
+    deliveries = comparison.runs[0].deliveries
+    table = Table(
+        title=f"{deliveries:,} deliveries, {comparison.per_record} per record "
+        f"({len(comparison.of(WORKER))} runs each, alternating; min / median / max)"
+    )
+    table.add_column("")
+    for program in (WORKER, PLAIN):
+        table.add_column(program, justify="right")
+    for title, shown, value in _FIGURES:
+        cells = [
+            _spread([value(run) for run in comparison.of(program)], shown) for program in (WORKER, PLAIN)
+        ]
+        table.add_row(title, *cells)
+    console.print(table)
+    console.print(
+        f"worker / plain loop: {comparison.speed_ratio:.2f} x deliveries/s, "
+        f"{comparison.cpu_ratio:.2f} x less CPU per delivery\n"
+    )
+
+
+def _spread(values: Sequence[float], shown: str) -> str:
+    return " / ".join(shown.format(value) for value in (min(values), statistics.median(values), max(values)))
+
+
+_FIGURES: Final[tuple[tuple[str, str, Callable[[Run], float]], ...]] = (
+    ("deliveries/s", "{:,.0f}", lambda run: run.per_s),
+    ("CPU us per delivery", "{:.0f}", lambda run: run.cpu_us),
+    ("CPU us, last commits included", "{:.0f}", lambda run: run.cpu_to_exit_us),
+    ("peak memory, MiB", "{:.0f}", lambda run: run.peak_rss_bytes / _MIB),
+    ("connections opened", "{:,.0f}", lambda run: run.connections),
+    ("reuse, all requests", "{:.2%}", lambda run: run.reuse),
+    ("reuse, second half (warm)", "{:.2%}", lambda run: run.warm_reuse),
+    ("lost", "{:.0f}", lambda run: run.lost),
+    ("repeated", "{:.0f}", lambda run: run.repeated),
+    ("the sink's core was busy", "{:.0%}", lambda run: run.sink_busy),
+)
+
+
+def print_ages(console: Console, ages: Ages) -> None:
+    """The live run in one line."""
+    console.print(
+        f"live, {ages.per_s:.0f}/s, {ages.deliveries:,} deliveries: age p50 {ages.p50_s * 1e3:.1f} ms, "
+        f"p99 {ages.p99_s * 1e3:.1f} ms, longest {ages.longest_s * 1e3:.1f} ms, lost {ages.lost}"
+    )
+
+
+def print_memory(console: Console, memory: Memory) -> None:
+    """The series, and whether it is flat."""
+    series = ", ".join(
+        f"{mark:.0%}: {size / _MIB:.1f}" for mark, size in zip(MARKS, memory.marks_bytes, strict=True)
+    )
+    run = memory.run
+    console.print(
+        f"memory over {run.deliveries:,} deliveries, MiB ({memory.samples} samples): {series}\n"
+        f"median of first quarter {memory.first_quarter_bytes / _MIB:.1f}, of last half "
+        f"{memory.last_half_bytes / _MIB:.1f}: {memory.drift:+.1%}, {'flat' if memory.flat else 'NOT FLAT'}\n"
+        f"{run.connections:,} connections, reuse {run.reuse:.2%}, warm {run.warm_reuse:.2%}; "
+        f"{run.per_s:,.0f} deliveries/s, {run.cpu_us:.0f} us each; lost {run.lost}, repeated {run.repeated}"
+    )
+
+
+def print_send_costs(console: Console, costs: Sequence[SendCost]) -> None:
+    """A table of what `send` costs."""
+    table = Table(title="CPU us per send of one event")
+    for title in ("subscribers", "hosts", "match + encode", "group + hand over", "caller", "sender thread"):
+        table.add_column(title, justify="right")
+    for cost in costs:
+        figures = (cost.prepare_us, cost.dispatch_us, cost.caller_us, cost.sender_us)
+        table.add_row(str(cost.subscribers), str(cost.hosts), *(f"{figure:.1f}" for figure in figures))
+    console.print(table)
+
+
+def run_as_json(run: Run) -> dict[str, Any]:
+    """A run with its derived figures."""
+    return {
+        **asdict(run),
+        "per_s": round(run.per_s, 1),
+        "cpu_us": round(run.cpu_us, 1),
+        "cpu_to_exit_us": round(run.cpu_to_exit_us, 1),
+        "sink_busy": round(run.sink_busy, 3),
+        "reuse": round(run.reuse, 5),
+        "warm_reuse": round(run.warm_reuse, 5),
+    }
+
+
+def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison with its ratios."""
+    return {
+        "per_record": comparison.per_record,
+        "speed_ratio": round(comparison.speed_ratio, 2),
+        "cpu_ratio": round(comparison.cpu_ratio, 2),
+        "runs": [run_as_json(run) for run in comparison.runs],
+    }
+
+
+def memory_as_json(memory: Memory) -> dict[str, Any]:
+    """The memory run."""
+    return {**asdict(memory), "run": run_as_json(memory.run), "drift": round(memory.drift, 4)}
