@@ -72,8 +72,8 @@ def run_memory(console: Console, deliveries: int) -> tuple[dict[str, Any], list[
     failures = report.losses([found.run])
     if not found.flat:
         failures.append(f"memory grew by {found.drift:.1%} from the first quarter to the last half")
-    if found.run.warm_reuse <= report.MIN_WARM_REUSE:
-        failures.append(f"{found.run.warm_reuse:.2%} of warm requests reused a connection")
+    if found.run.reuse <= report.MIN_REUSE:
+        failures.append(f"{found.run.reuse:.2%} of requests reused a connection")
     return {"memory": report.memory_as_json(found)}, failures
 
 

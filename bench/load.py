@@ -13,6 +13,9 @@ from producer import Producer
 #: Bytes of each body, a usual order event.
 BODY_BYTES: Final = 485
 
+#: Attempts at once to one host. 32 x 8 are more than a loopback sink can be kept waiting for.
+PER_HOST: Final = 8
+
 #: Events that are waited for at once while a log is filled: fits into the producer's buffer many times.
 _FLUSH_EVERY: Final = 5_000
 
@@ -63,7 +66,7 @@ class Filled:
 
 
 def environment(log: Path, wanted: dict[str, Any]) -> dict[str, str]:
-    """Environment of the programs under test: the defaults, and what a loopback run needs."""
+    """Environment of the programs under test: the defaults, what a loopback run needs, and `PER_HOST`."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("THORN_")}
     return {
         **own,
@@ -71,6 +74,7 @@ def environment(log: Path, wanted: dict[str, Any]) -> dict[str, str]:
         "THORN_SUBSCRIBERS": json.dumps(wanted),
         "THORN_ALLOW_NETWORKS": "127.0.0.0/8",
         "THORN_ADMIN": "127.0.0.1:0",
+        "THORN_MAX_IN_FLIGHT_PER_HOST": str(PER_HOST),
     }
 
 

@@ -16,8 +16,8 @@ from bench.runs import PLAIN, WORKER, Run
 #: What `--check` asks for.
 MIN_PER_S: Final = 1_200.0
 MIN_RATIO: Final = 2.5
-#: What a long run (`--memory`) asks for.
-MIN_WARM_REUSE: Final = 0.99
+#: What `--check` and a long run (`--memory`) ask for: requests that found an open connection.
+MIN_REUSE: Final = 0.99
 
 _MIB: Final = 1024 * 1024
 
@@ -56,6 +56,11 @@ class Comparison:
             found.append(f"{per_s:.0f} deliveries/s {where}: {MIN_PER_S:.0f} are asked for")
         if self.speed_ratio < MIN_RATIO:
             found.append(f"{self.speed_ratio:.2f} x the plain loop {where}: {MIN_RATIO} x is asked for")
+        reuse = self.median(WORKER, lambda run: run.reuse)
+        if reuse <= MIN_REUSE:
+            found.append(
+                f"{reuse:.2%} of requests reused a connection {where}: {MIN_REUSE:.0%} are asked for"
+            )
         return found
 
 

@@ -39,14 +39,15 @@ class Buffered:
     sendings: list[Sending] = field(default_factory=list)
     size_bytes: int = 0
 
-    def add(self, sending: Sending) -> None:
-        """Append one sending. Raises `BufferFull` when the buffer would hold more than
-        ``max_buffered_bytes``.
+    def add(self, sending: Sending, kept_bytes: int = 0) -> None:
+        """Append one sending. Raises `BufferFull` when the buffer would hold more than ``max_buffered_bytes``
+        together with the `kept_bytes` of earlier failed flushes.
         """
         size_bytes = sum(len(delivery.body) for delivery in sending.deliveries)
-        if self.sendings and self.size_bytes + size_bytes > self.max_bytes:
+        held_bytes = self.size_bytes + kept_bytes
+        if held_bytes and held_bytes + size_bytes > self.max_bytes:
             raise BufferFull(
-                f"buffer_events holds {self.size_bytes} bytes and {size_bytes} more pass max_buffered_bytes "
+                f"buffer_events holds {held_bytes} bytes and {size_bytes} more pass max_buffered_bytes "
                 f"({self.max_bytes}): call flush() or maybe_flush() inside the block"
             )
         self.sendings.append(sending)

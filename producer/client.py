@@ -101,7 +101,7 @@ class Producer:
             return sending.receipt
         buffered = self._slot.current()
         if buffered is not None:
-            buffered.add(sending)
+            buffered.add(sending, self._unsent.size_bytes)
         else:
             self._dispatch(sending)
         self._accounts.sent += len(sending.deliveries)

@@ -53,7 +53,10 @@ class Accounts:
                 self.failed,
             )
         if self.on_error is not None:
-            self.on_error(receipt, error)
+            try:
+                self.on_error(receipt, error)
+            except Exception:  # the next receipt of this failure must still hear of it
+                _logger.exception("on_error raised for event %s", receipt.event_id)
 
 
 class Receipt:
@@ -107,26 +110,28 @@ class Receipt:
             raise self._error
 
     def buffered(self) -> None:
-        """The sending went into an open buffer."""
-        self._status = Status.BUFFERED
+        """The sending (or what is left of it) waits in a buffer. A failure stands."""
+        if self._status is Status.PENDING:
+            self._status = Status.BUFFERED
 
     def handed_over(self) -> None:
-        """The sending is about to leave the buffer."""
-        self._status = Status.PENDING
+        """The sending is about to leave the buffer. A failure of another part of it stands."""
+        if self._status is Status.BUFFERED:
+            self._status = Status.PENDING
 
     def acknowledged(self, deliveries: int) -> None:
         """That many deliveries more are durable. Called by the dispatcher."""
         self._outstanding -= deliveries
         self._accounts.acknowledged += deliveries
-        if self._outstanding == 0 and self._status is Status.PENDING:
+        if self._outstanding <= 0 and self._status is Status.PENDING:  # below 0: a part was sent twice
             self._finish(Status.ACKNOWLEDGED)
 
     def failed(self, error: LogError) -> None:
         """Some delivery will not become durable. The first failure stays. Called by the dispatcher."""
-        if self._status is not Status.PENDING:
+        if self._status not in (Status.PENDING, Status.BUFFERED):
             return
         self._error = error
-        self._accounts.failed += self._outstanding
+        self._accounts.failed += max(self._outstanding, 0)
         waited_for = self._event is not None
         self._finish(Status.FAILED)
         if not waited_for:

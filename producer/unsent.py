@@ -22,26 +22,26 @@ class Unsent:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._kept: list[Sending] = []
+        self._size_bytes = 0
 
     def __bool__(self) -> bool:
-        if self._kept and self._pid != os.getpid():
-            self._reset()
+        self._start_afresh_in_child()
         return bool(self._kept)
+
+    def _start_afresh_in_child(self) -> None:
+        if self._pid != os.getpid():
+            self._reset()
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the bodies kept."""
-        return (
-            sum(len(delivery.body) for sending in self._kept for delivery in sending.deliveries)
-            if self
-            else 0
-        )
+        return self._size_bytes if self else 0
 
     def dispatch(self, sendings: Sequence[Sending]) -> None:
         """Hand over what was kept, then `sendings`. Raises `FlushFailed` saying how many deliveries are kept
         now.
         """
-        if not sendings and not self:
+        if not self and not sendings:
             return
         with self._lock:
             waiting = [*self._kept, *sendings]
@@ -60,9 +60,10 @@ class Unsent:
             ):  # Ctrl-C, or a foreign dispatcher broke its contract: rather repeat than lose
                 self._keep(waiting)
                 raise
-            self._kept = []
+            self._kept, self._size_bytes = [], 0
 
     def _keep(self, sendings: Sequence[Sending]) -> None:
         self._kept = list(sendings)
+        self._size_bytes = sum(len(delivery.body) for sending in sendings for delivery in sending.deliveries)
         for sending in sendings:
             sending.receipt.buffered()

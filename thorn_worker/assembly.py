@@ -57,6 +57,7 @@ class Assembly:
             policy=RetryPolicy(settings.retry_schedule_s, settings.max_age_s),
             clock=self.clock,
             loop=GreenletLoop(),
+            confirmed=self.reader.confirmed,
             tally=self.tally,
             attempt_log=AttemptLog(settings.attempt_log),
             timeout_s=settings.event_timeout_s,

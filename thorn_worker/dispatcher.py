@@ -24,6 +24,9 @@ TROUBLE_PAUSE_S: Final = 1.0
 #: Longest that any attempt may last, whoever asks for more.
 LONGEST_ATTEMPT_S: Final = 60.0
 
+#: Lives remembered that were delivered when their epoch was over already.
+DELIVERED_LATE: Final = 10_000
+
 _logger = logging.getLogger("thorn_worker.dispatcher")
 
 
@@ -44,9 +47,11 @@ class Dispatcher:
         self._loop = parts.loop
         self._tally = parts.tally
         self._attempt_log = parts.attempt_log
+        self._confirmed = parts.confirmed
         self._timeout_s = parts.timeout_s
         self._complaints = RateLimited(_logger)
         self._in_flight: dict[Life, Work] = {}
+        self._delivered_late: dict[Life, float] = {}
         self._stopped = False
         self.troubled = False
 
@@ -77,6 +82,14 @@ class Dispatcher:
         home.works[life] = work
         return True
 
+    def delivered_late(self, life: Life) -> bool:
+        """True, once, if an attempt delivered this life when its epoch was over: nothing is owed of it."""
+        appended_at = self._delivered_late.pop(life, None)
+        if appended_at is None:
+            return False
+        self._tally.delivered(self._clock.now() - appended_at)
+        return True
+
     def is_in_flight(self, life: Life) -> bool:
         """An attempt of this life is under way in this process, for whatever epoch."""
         return life in self._in_flight
@@ -101,20 +114,22 @@ class Dispatcher:
         chosen = {id(work): work for work in works}
         for work in self._lanes.remove(lambda work: id(work) in chosen):
             del chosen[id(work)]
-            work.ended = expect()
+            work.when_ended(expect())
             self._handover.cancel(work)
         for work in chosen.values():
             work.cancelled = True
             if work.in_flight:
-                work.ended = expect()
+                work.when_ended(expect())
             else:
                 self._handover.remove(work, expect())
 
     # -- one attempt -------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Start everything that may start."""
-        while not (self._stopped or self.troubled) and (work := self._lanes.start()) is not None:
+        """Start everything that may start; nothing while it is uncertain whether it is still ours."""
+        if self._stopped or not self._confirmed():
+            return
+        while not self.troubled and (work := self._lanes.start()) is not None:
             self._begin(work)
 
     def stop(self) -> None:
@@ -124,7 +139,7 @@ class Dispatcher:
     def _begin(self, work: Work) -> None:
         """Start the attempt of work that `lanes.start` gave, or settle it without one."""
         delivery, home = work.delivery, work.home
-        if self._clock.now() > self._policy.dies_at(work.appended_at, delivery.expires_at):
+        if self._clock.now() > self._policy.dies_at(work.appended_at, self._expires_at(delivery)):
             self._release(work)
             self._handover.bury(work, Death.EXPIRED)
         elif home.disabled(delivery.sub):
@@ -140,12 +155,14 @@ class Dispatcher:
 
     def _look_up(self, work: Work) -> None:
         known = self._directory.resolve(work.delivery.sub)
-        if known is not None and not work.home.leaving:
+        if known is not None and not work.home.leaving and not work.cancelled:
             self._attempt(work, known)
             return
         self._release(work)
         if work.home.leaving:
             work.home.works.pop(work.life, None)
+        elif work.cancelled:
+            self._handover.cancel(work)
         else:
             self._handover.put_unresolved(work)
         self.pump()
@@ -165,6 +182,14 @@ class Dispatcher:
         self._in_flight[work.life] = work
         self._driver.start(request, lambda report: self._finished(work, report))
 
+    def _expires_at(self, delivery: Delivery) -> float | None:
+        """Producers tell it by the wall clock. Nothing may expire early because that was set back since our
+        start: set back by an hour, what it says is an hour later by our clock.
+        """
+        if delivery.expires_at is None:
+            return None
+        return delivery.expires_at + max(0.0, self._clock.now() - self._clock.wall())
+
     def _patience_s(self, delivery: Delivery, subscription: Subscription | None) -> float:
         asked_s = delivery.timeout_s
         if asked_s is None and subscription is not None:
@@ -183,7 +208,15 @@ class Dispatcher:
                 self._attempt_log.write(work.delivery, work.host, report)
             if work.home.alive:
                 self._settle(work, report)
+            elif report.outcome is Outcome.DELIVERED:
+                self._remember_delivered(work)
         self.pump()
+
+    def _remember_delivered(self, work: Work) -> None:
+        """The partition is gone; if it comes back, it need not send this again."""
+        if len(self._delivered_late) >= DELIVERED_LATE:
+            del self._delivered_late[next(iter(self._delivered_late))]
+        self._delivered_late[work.life] = work.appended_at
 
     def _release(self, work: Work) -> None:
         self._lanes.finished(work.host, work.delivery.sub)
@@ -194,7 +227,7 @@ class Dispatcher:
         if attempt.outcome is Outcome.DELIVERED:
             self._tally.delivered(self._clock.now() - work.appended_at)
             self._handover.end(work)
-        elif work.stands:
+        elif work.stands and not work.cancelled:
             work.home.works.pop(work.life, None)
             work.home.due.note(work.host, self._clock.now())
         else:
@@ -214,7 +247,8 @@ class Dispatcher:
         if attempt.outcome is Outcome.GONE:
             self._handover.disable(work)
         now, dice = self._clock.now(), random.random()
-        decision = self._policy.decide(attempt, now, work.appended_at, delivery.expires_at, dice)
+        expires_at = self._expires_at(delivery)
+        decision = self._policy.decide(attempt, now, work.appended_at, expires_at, dice)
         if isinstance(decision, GiveUp):
             self._handover.bury(work, decision.reason, error)
         else:

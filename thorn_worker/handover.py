@@ -43,9 +43,11 @@ class Handover:
             self._tally.stored()
             if due_at is not None:
                 work.home.due.note(work.host, due_at)
+            else:  # again: what waited may have become known, and been loaded, before this row was there
+                work.home.unresolved.add(work.delivery.sub)
             self._complete(work)
 
-        self._store.put(work.home.epoch, row, stored)
+        self._store.put(work.home.epoch, row, self.awaited(work.home, stored))
 
     def put_unresolved(self, work: Work) -> None:
         """Store work whose subscription nobody knows: kept, untried, its schedule unspent."""
@@ -93,7 +95,7 @@ class Handover:
             )
             done()
 
-        self._store.bury(home.epoch, letter, buried)
+        self._store.bury(home.epoch, letter, self.awaited(home, buried))
 
     def cancel(self, work: Work) -> None:
         """End the delivery by command: no attempt more, no dead letter."""
@@ -114,7 +116,20 @@ class Handover:
             self._tally.stored()
             done()
 
-        self._store.remove(work.home.epoch, work.life, removed)
+        self._store.remove(work.home.epoch, work.life, self.awaited(work.home, removed))
+
+    def awaited(self, home: Home, done: Callable[[], None]) -> Callable[[], None]:
+        """`done`, for a write that is about to be made; `home` counts the write as under way until then.
+
+        A partition's writes are acknowledged in the order in which they were made.
+        """
+        home.unacknowledged.append(self._clock.steady())
+
+        def acknowledged() -> None:
+            home.unacknowledged.popleft()
+            done()
+
+        return acknowledged
 
     def disable(self, work: Work) -> None:
         """410: the receiver asked for no more. Later deliveries become dead letters without an attempt."""
@@ -135,9 +150,8 @@ class Handover:
         """The work has left memory; if its record still waited for it, that position is done."""
         home = work.home
         home.works.pop(work.life, None)
-        if home.departed is not None:
-            home.departed.add(work.life)
+        home.departed(work.life)
         if work.source:
             home.tracker.complete(work.life.offset, work.life.index)
-        if work.ended is not None:
-            work.ended()
+        for run in work.ended:
+            run()

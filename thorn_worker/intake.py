@@ -34,6 +34,7 @@ class Intake:
         self._orders = orders
         self._handover = parts.handover
         self._directory = parts.directory
+        self._policy = parts.policy
         self._clock = parts.clock
         self._tally = parts.tally
         self._complaints = RateLimited(_logger)
@@ -70,6 +71,9 @@ class Intake:
         if (life.offset, life.index) in home.stored:  # its row was written before a crash, its offset not yet
             home.tracker.complete(life.offset, life.index)
             return
+        if self._dispatcher.delivered_late(life):
+            home.tracker.complete(life.offset, life.index)
+            return
         if self._dispatcher.adopt(life, home, stored=False):
             return
         try:
@@ -84,7 +88,9 @@ class Intake:
         if home.disabled(delivery.sub):
             self._handover.bury(work, Death.DISABLED)
         elif delivery.not_before is not None and delivery.not_before > self._clock.now() + SOON_S:
-            self._handover.put(work, delivery.not_before, NOT_BEFORE)
+            # A row that is never due would never end either.
+            dies_at = self._policy.dies_at(record.appended_at, delivery.expires_at)
+            self._handover.put(work, min(delivery.not_before, dies_at), NOT_BEFORE)
         elif (
             delivery.lookup
             and self._directory.known(delivery.sub) is None

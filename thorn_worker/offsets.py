@@ -161,7 +161,7 @@ class Tracker:
         return True
 
     def progress(self, topic_id: str = "", state_id: str = "") -> Progress:
-        """What is done above the watermark. What a restored map says of offsets not read again yet is kept."""
+        """What is done above the watermark; what a restored map says of offsets not read yet is kept."""
         watermark = self.watermark
         window = self._highest + 1 - watermark
         bits = bytearray(b"\xff") * (window // 8 + 1)  # an int would be copied whole for each bit

@@ -11,14 +11,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
+import gevent
+
+from producer.errors import ThornError
 from producer.model import Command, Life
 from thorn_worker.dispatcher import Dispatcher
 from thorn_worker.parts import Parts
 from thorn_worker.store.contract import UNRESOLVED, EndpointState, Pending, Selection
-from thorn_worker.work import Home, Work
+from thorn_worker.work import Home, Work, work_of_row
 
 #: Rows read and changed at a time, so that a command over a million rows neither blocks nor fills memory.
 PAGE_ROWS: Final = 500
+
+#: Commands about endpoints: they read no rows, so nothing has to be waited for.
+_SWITCHES: Final = frozenset({"enable", "disable"})
+
+#: A command whose rows could not be read is applied again after this long.
+AGAIN_S: Final = 1.0
+
+_POLL_S: Final = 0.02
 
 _logger = logging.getLogger("thorn_worker.orders")
 
@@ -50,13 +61,19 @@ class Orders:
     def __init__(self, parts: Parts, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._store = parts.store
+        self._handover = parts.handover
         self._clock = parts.clock
         self._loop = parts.loop
         self._tally = parts.tally
         self._waiting: dict[Home, deque[tuple[int, Command]]] = {}
 
     def take(self, home: Home, offset: int, command: Command) -> None:
-        """Apply `command`, read at `offset`, behind those taken before."""
+        """Apply `command`, read at `offset`: behind those taken before, but switches at once, so that the
+        records right behind an ``enable`` (a replay, as a rule) meet an enabled endpoint.
+        """
+        if command.op in _SWITCHES:
+            self._apply(home, offset, command)
+            return
         waiting = self._waiting.get(home)
         if waiting is not None:
             waiting.append((offset, command))
@@ -68,7 +85,12 @@ class Orders:
         waiting = self._waiting[home]
         while waiting and home.alive:
             offset, command = waiting[0]
-            self._apply(home, offset, command)
+            try:
+                self._apply(home, offset, command)
+            except ThornError as error:
+                _logger.error("the command at offset %d is tried again: %s", offset, error)
+                self._loop.later(AGAIN_S, lambda: self._work_off(home))
+                return
             waiting.popleft()
         del self._waiting[home]
 
@@ -78,7 +100,7 @@ class Orders:
             *(home.partition, offset, command.op, len(command.ids), len(command.subs), len(command.hosts)),
         )
         open_writes = _Open(lambda: self._complete(home, offset))
-        if command.op in ("enable", "disable"):
+        if command.op in _SWITCHES:
             self._switch(home, offset, command, open_writes)
         else:
             act = self._retry if command.op == "retry" else self._cancel
@@ -121,25 +143,32 @@ class Orders:
             and (work.delivery.id in ids or work.delivery.sub in subs or work.host in hosts)
         ]
 
-    def _rows(self, home: Home, offset: int, command: Command) -> Iterator[Pending]:
-        """Rows that the command means, as they were a moment ago; `Home.departed` holds what ended since."""
+    def _rows(self, home: Home, offset: int, command: Command) -> Iterator[tuple[Pending, bool]]:
+        """Rows that the command means, as they were a moment ago, and whether their life left memory since.
+
+        A page is read only when most writes of the last one are durable: a late log must not fill memory.
+        """
         selection = Selection(command.ids, command.subs, command.hosts, offset)
         after: Life | None = None
         while home.alive:
-            home.departed = set()
-            page = self._store.select(home.partition, selection, PAGE_ROWS, after)
-            yield from page
-            home.departed = None
+            with home.departures() as gone:
+                page = self._store.select(home.partition, selection, PAGE_ROWS, after)
+                for row in page:
+                    yield row, row.life in gone
             if len(page) < PAGE_ROWS:
                 return
             after = page[-1].life
+            while home.alive and len(home.unacknowledged) > PAGE_ROWS:
+                gevent.sleep(_POLL_S)
 
-    def _retry(self, home: Home, _: list[Work], rows: Iterator[Pending], open_writes: _Open) -> None:
+    def _retry(
+        self, home: Home, _: list[Work], rows: Iterator[tuple[Pending, bool]], open_writes: _Open
+    ) -> None:
         """Due now. What is in memory has its turn anyway; what nobody knows the secrets of can't be tried."""
         now = self._clock.now()
-        for row in rows:
+        for row, departed in rows:
             busy = row.life in home.works or self._dispatcher.is_in_flight(row.life)
-            if busy or _departed(home, row.life) or row.reason == UNRESOLVED:
+            if busy or departed or row.reason == UNRESOLVED:
                 continue
             acknowledged = self._acknowledged(open_writes)
 
@@ -147,17 +176,21 @@ class Orders:
                 home.due.note(host, now)
                 acknowledged()
 
-            self._store.put(home.epoch, replace(row, due_at=now), stored)
+            self._store.put(home.epoch, replace(row, due_at=now), self._handover.awaited(home, stored))
 
-    def _cancel(self, home: Home, works: list[Work], rows: Iterator[Pending], open_writes: _Open) -> None:
+    def _cancel(
+        self, home: Home, works: list[Work], rows: Iterator[tuple[Pending, bool]], open_writes: _Open
+    ) -> None:
         self._dispatcher.cancel(works, open_writes.expect)
         chosen = {id(work) for work in works}
-        for row in rows:
+        for row, departed in rows:
             work = home.works.get(row.life)
             if work is None:
-                if not _departed(home, row.life):
-                    self._tally.cancelled()
-                self._store.remove(home.epoch, row.life, self._acknowledged(open_writes))
+                # In memory it hides its row, which must neither be loaded nor retried until it is gone.
+                work = home.works[row.life] = work_of_row(row, home)
+                work.when_ended(open_writes.expect())
+                end = self._handover.end if departed else self._handover.cancel
+                end(work)
             elif id(work) not in chosen:  # loaded while the command was being applied
                 self._dispatcher.cancel([work], open_writes.expect)
 
@@ -169,7 +202,3 @@ class Orders:
             finished()
 
         return acknowledged
-
-
-def _departed(home: Home, life: Life) -> bool:
-    return home.departed is not None and life in home.departed

@@ -9,7 +9,7 @@ import gevent
 from producer.errors import LogError
 from thorn_worker.dispatcher import Dispatcher
 from thorn_worker.log.contract import Assignment, CommitRequest, LogInfo, LogReader
-from thorn_worker.offsets import Tracker, decode
+from thorn_worker.offsets import WINDOW_OFFSETS, Progress, Tracker, decode
 from thorn_worker.store.contract import Store
 from thorn_worker.tally import Tally
 from thorn_worker.work import WINDOW_BYTES, DueHosts, Home
@@ -48,6 +48,7 @@ class Partitions:
         self._tally = tally
         self._restored = restored
         self._homes: dict[int, Home] = {}
+        self._left: dict[int, Tracker] = {}
         self._stopped = False
         self.revoke_wait_s = REVOKE_WAIT_S
 
@@ -73,7 +74,7 @@ class Partitions:
                 partition=partition,
                 epoch=assignment.epoch,
                 topic_id=self._info.topic_id,
-                tracker=Tracker(assignment.committed, decode(assignment.metadata)),
+                tracker=Tracker(assignment.committed, self._done_before(assignment)),
                 committed=assignment.committed,
                 committed_metadata=assignment.metadata,
             )
@@ -98,7 +99,8 @@ class Partitions:
             for home in leaving
             if not home.restoring
         ]
-        for home, release in releasing:  # all at once: a log that hangs makes a stop 3 s longer, not 3 s per partition
+        # All at once: a log that hangs makes a stop a few seconds longer, not a few seconds per partition.
+        for home, release in releasing:
             if not release.get():
                 _logger.warning(
                     "partition %d leaves with writes unfinished: their deliveries may be repeated",
@@ -106,19 +108,29 @@ class Partitions:
                 )
         self.commit(leaving)
         for home in leaving:
-            self._dispatcher.forget(home)
-            del self._homes[home.partition]
+            self._forget(home)
         _logger.info("revoked partitions %s", _names(assignments))
 
     def lost(self, assignments: Sequence[Assignment]) -> None:
         """Gone already: nothing that finishes from now on counts."""
-        for assignment in assignments:
-            home = self.of(assignment.partition, assignment.epoch)
-            if home is not None:
-                self._dispatcher.forget(home)
-                self._store.release(home.partition, home.epoch)
-                del self._homes[home.partition]
+        gone = [home for one in assignments if (home := self.of(one.partition, one.epoch)) is not None]
+        for home in gone:
+            self._forget(home)
+        gevent.joinall([gevent.spawn(self._store.release, home.partition, home.epoch) for home in gone])
         _logger.warning("lost partitions %s: another worker owns them now", _names(assignments))
+
+    def _forget(self, home: Home) -> None:
+        self._dispatcher.forget(home)
+        del self._homes[home.partition]
+        self._left[home.partition] = home.tracker
+
+    def _done_before(self, assignment: Assignment) -> Progress:
+        """What is done above the committed offset: the commit says it, and this process remembers what it did
+        itself in an earlier epoch and could not commit any more.
+        """
+        progress = decode(assignment.metadata)
+        left = self._left.pop(assignment.partition, None)
+        return progress if left is None else _joined(progress, left, assignment.committed)
 
     def _restore(self, home: Home) -> None:
         while home.alive:
@@ -182,6 +194,26 @@ class Partitions:
             self._tally.committed(kept)
             if kept:
                 home.committed, home.committed_metadata = request.offset, request.metadata
+
+
+def _joined(progress: Progress, left: Tracker, committed: int) -> Progress:
+    """`progress`, told from `committed` on, and what the tracker of an earlier epoch saw done.
+
+    Committed 7 and a tracker with watermark 9 that has 10 complete: 7, 8 and 10 are done, bits 0, 1 and 3.
+    """
+    own = left.progress()
+    shift = left.watermark - committed
+    complete = own.complete << shift | (1 << shift) - 1 if shift >= 0 else own.complete >> -shift
+    partial = dict(progress.partial)
+    for index, mask in own.partial.items():
+        if index + shift >= 0:
+            partial[index + shift] = partial.get(index + shift, 0) | mask
+    return Progress(
+        progress.topic_id,
+        progress.state_id,
+        (progress.complete | complete) & ((1 << WINDOW_OFFSETS) - 1),
+        partial,
+    )
 
 
 def _names(assignments: Sequence[Assignment]) -> str:

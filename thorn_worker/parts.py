@@ -36,7 +36,11 @@ class Loop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Shared by `Dispatcher`, `Intake`, `Orders`, `Reload`. timeout_s: of attempts for which none is said."""
+    """Shared by `Dispatcher`, `Intake`, `Orders`, `Reload`.
+
+    confirmed: what is assigned is still ours (`LogReader.confirmed`). timeout_s: of attempts for which none
+    is said.
+    """
 
     limits: Limits
     lanes: Lanes[Work]
@@ -48,6 +52,7 @@ class Parts:
     policy: RetryPolicy
     clock: Clock
     loop: Loop
+    confirmed: Callable[[], bool]
     tally: Tally
     attempt_log: AttemptLog
     timeout_s: float

@@ -4,9 +4,11 @@ A row stays in the store until its outcome: loading writes nothing, dropping it 
 lane loads at most twice its width, so that millions of rows cost disk and not memory.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from typing import Final
 
+from producer.errors import LogError
+from producer.model import Life
 from thorn_worker.dispatcher import Dispatcher
 from thorn_worker.outcome import Death
 from thorn_worker.parts import Parts
@@ -36,12 +38,15 @@ class Reload:
     def due(self, homes: Collection[Home]) -> None:
         """Load what is due now; waits for the store."""
         for home in homes:
-            if not home.alive or home.restoring:
+            if not self._may_load(home):
                 continue
-            for host in list(home.due.ready(self._clock.now())):
+            for host in home.due.ready(self._clock.now()):
                 self._load_host(home, host)
             for sub in list(home.resolved):
                 self._load_resolved(home, sub)
+
+    def _may_load(self, home: Home) -> bool:
+        return home.alive and not home.restoring and not home.writes_late(self._clock.steady())
 
     def _load_host(self, home: Home, host: str) -> None:
         now = self._clock.now()
@@ -49,10 +54,15 @@ class Reload:
         if room <= 0:
             home.due.note(host, now + LOOK_AGAIN_S)
             return
-        found = self._store.due(home.partition, host, now, room, home.works.keys())
-        if found.next_due_at is not None:
-            home.due.note(host, max(found.next_due_at, now + LOOK_AGAIN_S))
-        self._queue(home, found.rows)
+        with home.departures() as gone:
+            try:
+                found = self._store.due(home.partition, host, now, room, home.works.keys())
+            except LogError:
+                home.due.note(host, now + LOOK_AGAIN_S)
+                raise
+            if found.next_due_at is not None:
+                home.due.note(host, max(found.next_due_at, now + LOOK_AGAIN_S))
+            self._queue(home, found.rows, gone)
 
     def look_up(self, homes: Collection[Home]) -> None:
         """Ask again for subscriptions that nobody knew, which may wait; `due` then loads their rows."""
@@ -63,27 +73,43 @@ class Reload:
                     home.resolved.add(sub)
 
     def _load_resolved(self, home: Home, sub: str) -> None:
-        rows = self._store.unresolved(home.partition, sub, self._room, home.works.keys())
-        self._queue(home, rows)
-        if len(rows) < self._room:
+        with home.departures() as gone:
+            rows = self._store.unresolved(home.partition, sub, self._room, home.works.keys())
+            fitting = [row for row in rows if self._lanes.queued_for(row.host) < self._room]
+            self._queue(home, fitting, gone)
+        if len(rows) == len(fitting) < self._room:
             home.resolved.discard(sub)
 
     def overdue(self, homes: Collection[Home]) -> None:
         """Give up rows without due time that are too old or past ``expires_at``; waits for the store."""
         for home in homes:
-            if not home.alive or home.restoring:
+            if not self._may_load(home):
                 continue
             now = self._clock.now()
-            for row in self._store.overdue(home.partition, now - self._policy.max_age_s, now, OVERDUE_ROWS):
-                if home.alive and row.life not in home.works:
+            with home.departures() as gone:
+                past_at = min(now, self._clock.wall())  # expiries are told by the wall clock, set back or not
+                rows = self._store.overdue(
+                    home.partition, now - self._policy.max_age_s, past_at, OVERDUE_ROWS
+                )
+                for row in self._fresh(home, rows, gone):
                     work = home.works[row.life] = work_of_row(row, home)
                     unresolved = row.reason == UNRESOLVED
                     self._handover.bury(work, Death.UNRESOLVED if unresolved else Death.EXPIRED)
 
-    def _queue(self, home: Home, rows: Iterable[Pending]) -> None:
-        for row in rows:
-            # While the store was asked, the partition may have gone, or the life come by another way.
-            fresh = home.alive and row.life not in home.works
-            if fresh and not self._dispatcher.adopt(row.life, home, stored=True):
+    def _queue(self, home: Home, rows: Iterable[Pending], gone: Set[Life]) -> None:
+        for row in self._fresh(home, rows, gone):
+            if self._dispatcher.delivered_late(row.life):
+                work = home.works[row.life] = work_of_row(row, home)
+                self._handover.end(work)
+            elif not self._dispatcher.adopt(row.life, home, stored=True):
                 self._dispatcher.queue(work_of_row(row, home))
         self._dispatcher.pump()
+
+    @staticmethod
+    def _fresh(home: Home, rows: Iterable[Pending], gone: Set[Life]) -> list[Pending]:
+        """Rows that still are what the store said: while it was asked, the partition may have gone, and a
+        life may have come by another way, or come and gone.
+        """
+        if not home.alive:
+            return []
+        return [row for row in rows if row.life not in home.works and row.life not in gone]

@@ -1,7 +1,9 @@
 """What the worker holds in memory: `Work` (a delivery on its way) and `Home` (a partition in one epoch)."""
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +18,12 @@ DELIVERY_BYTES: Final = 600
 #: Bytes of all records read and not complete, over all partitions of a worker.
 WINDOW_BYTES: Final = 64 * 1024 * 1024
 
+#: While a write has not been acknowledged for this long, no stored delivery of its partition is loaded.
+LATE_WRITE_S: Final = 2.0
+
+#: Entries of a `DueHosts` heap beyond twice its hosts before those that no longer count are thrown out.
+_STALE_ENTRIES: Final = 64
+
 
 @dataclass(slots=True, eq=False)
 class Work:
@@ -24,7 +32,7 @@ class Work:
     home: the partition and epoch that it counts for. source: its record's position is still incomplete. row:
     the store holds a row of this life. stands: the attempt under way belongs to an older epoch and the row
     may know more than it: only a success of it counts. cancelled: a command ended it while it could not leave
-    at once; `ended` runs when it has left memory.
+    at once; `ended` run when it has left memory.
     """
 
     life: Life
@@ -38,7 +46,11 @@ class Work:
     in_flight: bool = False
     stands: bool = False
     cancelled: bool = False
-    ended: Callable[[], None] | None = None
+    ended: tuple[Callable[[], None], ...] = ()
+
+    def when_ended(self, run: Callable[[], None]) -> None:
+        """Call `run` too when this has left memory: several commands may wait for one delivery."""
+        self.ended += (run,)
 
     @property
     def number(self) -> int:
@@ -63,6 +75,10 @@ class DueHosts:
         if due_at < self._due_at.get(host, float("inf")):
             self._due_at[host] = due_at
             heapq.heappush(self._heap, (due_at, host))
+            if len(self._heap) > 2 * len(self._due_at) + _STALE_ENTRIES:
+                # A host that fails every few seconds would leave an entry of hours hence behind each time.
+                self._heap = [(at, name) for name, at in self._due_at.items()]
+                heapq.heapify(self._heap)
 
     def ready(self, now: float) -> Iterator[str]:
         """Hosts with a row due, each taken off: `note` again what is left of them."""
@@ -83,8 +99,8 @@ class Home:
 
     works: every life of it that is in memory. stored: (offset, index) of rows found at the restore; such a
     life read again is complete at once. unresolved: subscriptions whose rows wait until the worker knows
-    them; resolved: it does, and they are being loaded. departed: lives that left memory while somebody asks
-    the store for rows, None if nobody does. leaving: it is being revoked, nothing starts any more.
+    them; resolved: it does, and they are being loaded. watchers: see `departures`. unacknowledged: when each
+    write under way was made (steady clock). leaving: it is being revoked, nothing starts any more.
     alive: False once it was revoked or lost: what finishes later changes nothing. restoring: no delivery
     starts yet. moved_at: when the watermark last moved, or nothing was incomplete (steady clock).
     """
@@ -106,7 +122,27 @@ class Home:
     due: DueHosts = field(default_factory=lambda: DueHosts({}))
     unresolved: set[str] = field(default_factory=set)
     resolved: set[str] = field(default_factory=set)
-    departed: set[Life] | None = None
+    watchers: dict[int, set[Life]] = field(default_factory=dict)
+    unacknowledged: deque[float] = field(default_factory=deque)
+
+    @contextmanager
+    def departures(self) -> Iterator[set[Life]]:
+        """The lives that leave memory from now on: what the store is about to say of them may be old."""
+        gone: set[Life] = set()
+        self.watchers[id(gone)] = gone
+        try:
+            yield gone
+        finally:
+            del self.watchers[id(gone)]
+
+    def departed(self, life: Life) -> None:
+        """A life has left memory."""
+        for gone in self.watchers.values():
+            gone.add(life)
+
+    def writes_late(self, now: float) -> bool:
+        """The store is slow to acknowledge: outcomes of what is loaded would pile up. now: steady clock."""
+        return bool(self.unacknowledged) and now - self.unacknowledged[0] > LATE_WRITE_S
 
     def full(self, share_bytes: float) -> bool:
         """The window holds all it may: nothing more is read until some of it is complete. An empty window is

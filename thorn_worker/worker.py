@@ -5,6 +5,7 @@ The walk: `_read` takes records from the reader and gives them to `Intake`, whic
 second; `_tick` brings stored rows back when they are due.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -32,6 +33,8 @@ SLOW_TICK_S: Final = 30.0
 HOUSEKEEPING_S: Final = 2.0
 #: Longest wait for records.
 POLL_S: Final = 0.5
+#: Intake waits at most this long at a time for trouble of our own machine to pass.
+TROUBLE_WAIT_S: Final = 1.0
 #: Records taken in before everybody else has a turn on the hub.
 SLICE_RECORDS: Final = 32
 
@@ -78,6 +81,7 @@ class Worker:
             self._keep("housekeeping", HOUSEKEEPING_S, self._housekeeping),
         ]
         reading = self._keep("read", 0.0, self._read)
+        _settle_garbage_collector()
         self._stop.wait()
         self._stopping = self._reporter.draining = True
         reading.join()
@@ -96,7 +100,7 @@ class Worker:
         def loop() -> None:
             try:
                 while not self._stopping or every_s:
-                    step()
+                    self._patiently(step)
                     gevent.sleep(every_s)
             except LogError as error:
                 _logger.critical("the worker stops: %s", error)
@@ -106,6 +110,16 @@ class Worker:
                 self._fail(FAILED)
 
         return gevent.spawn(loop)
+
+    @staticmethod
+    def _patiently(step: Callable[[], None]) -> None:
+        """A log that does not answer just now is asked again at the next turn; it was said and counted."""
+        try:
+            step()
+        except LogError as error:
+            if not error.retriable:
+                raise
+            gevent.sleep(TICK_S)
 
     def _fail(self, exit_code: int) -> None:
         self._exit_code = exit_code
@@ -123,7 +137,9 @@ class Worker:
                     self._partitions.pause_full(home)
             self._parts.dispatcher.pump()
             gevent.sleep(0)
-        while self._parts.dispatcher.troubled and not self._stopping:
+        # Slower, but never silent: a reader that is not asked for seconds loses its partitions.
+        until = self._parts.clock.steady() + TROUBLE_WAIT_S
+        while self._parts.dispatcher.troubled and not self._stopping and self._parts.clock.steady() < until:
             gevent.sleep(TICK_S)
 
     def _commit(self) -> None:
@@ -138,6 +154,7 @@ class Worker:
         self._partitions.resume_roomy()
         if not self._stopping:
             self._parts.reload.due(self._partitions.all())
+            self._parts.dispatcher.pump()
 
     def _slow_tick(self) -> None:
         homes = self._partitions.all()
@@ -196,6 +213,15 @@ class Worker:
                 port,
             ),
         )
+
+
+def _settle_garbage_collector() -> None:
+    """What stands now stays: never look at it again. Deliveries make little garbage that refers to itself, so
+    looking for it less often saves a tenth of the CPU per delivery.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def run_worker(settings: Settings) -> int:

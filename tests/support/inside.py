@@ -176,6 +176,7 @@ class Inside:
             policy=RetryPolicy(SCHEDULE_S, MAX_AGE_S),
             clock=self.clock,
             loop=GreenletLoop(),
+            confirmed=self.reader.confirmed,
             tally=self.tally,
             attempt_log=AttemptLog("off"),
             timeout_s=5.0,

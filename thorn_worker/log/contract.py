@@ -116,6 +116,14 @@ class LogReader(ABC):
     def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """Per partition the offset that the next appended record gets: lag = end offset - watermark."""
 
+    @abstractmethod
+    def confirmed(self) -> bool:
+        """What is assigned is still ours: the log has said so within the time that it grants an owner.
+
+        False after this process stood still for longer, until the log was asked again: what starts then could
+        repeat what somebody else has delivered meanwhile.
+        """
+
     @property
     @abstractmethod
     def errors(self) -> int:

@@ -97,6 +97,8 @@ class SqliteReader(LogReader):
         self._beating = False
         self._beat_due_at = float("-inf")
         self._beat_sent_at = float("-inf")
+        self._asked_at = 0.0
+        self._confirmed_until = float("-inf")
         self._wake = Event()
         journal.on_fenced = self._on_fenced
 
@@ -148,6 +150,9 @@ class SqliteReader(LogReader):
     def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
         ends = self._journal.read(fetching.end_offsets)
         return {partition: ends[partition] for partition in partitions}
+
+    def confirmed(self) -> bool:
+        return self._timing.clock() < self._confirmed_until
 
     @property
     def errors(self) -> int:
@@ -206,11 +211,13 @@ class SqliteReader(LogReader):
             return
         beat, self._beat = self._beat, None
         if beat is not None:
+            self._confirmed_until = self._asked_at + self._timing.ttl_s
             self._follow(beat, self._listener)
         now = time.monotonic()
         if not self._beating and now >= self._beat_due_at:
             self._beating = True
             self._beat_sent_at = now
+            self._asked_at = self._timing.clock()
             self._beat_due_at = now + self._timing.beat_s
             op = _BeatOp(self._journal.me, self._timing, self._on_beat)
             self._journal.submit(Op(None, op.change, op.settled))

@@ -27,7 +27,7 @@ class Fields:
         that."""
         try:
             decoded = msgpack.unpackb(value, strict_map_key=False)
-        except Exception as error:  # its C core raises what it meets: ValueError, TypeError, UnicodeDecodeError
+        except Exception as error:  # whatever its C core meets: ValueError, TypeError, UnicodeDecodeError
             raise MalformedRecord(f"a row of {len(value)} bytes is not msgpack: {error}") from error
         fields = cls.of_map(decoded)
         written = fields.take("v", int)
