@@ -21,6 +21,9 @@ VERSION: Final = 1
 #: included.
 MAX_RECORD_BYTES: Final = 900_000
 
+#: Attempts that a delivery may bring along; more could not be counted on within a 64-bit row for ever.
+MAX_ATTEMPTS: Final = 2**31
+
 #: Operations that a command may ask for.
 OPERATIONS: Final = frozenset({"retry", "cancel", "enable", "disable"})
 
@@ -161,8 +164,8 @@ def delivery_of(fields: Mapping[str, Any], body: bytes) -> Delivery:
         if not _is_number(number) and (number is not None or name == "at"):
             raise MalformedRecord(f"delivery field {name!r} must be a finite number, is {number!r:.40}")
     attempts = fields.get("attempts", 0)
-    if type(attempts) is not int or attempts < 0:
-        raise MalformedRecord(f"delivery field 'attempts' must be a count, is {attempts!r:.40}")
+    if type(attempts) is not int or not 0 <= attempts <= MAX_ATTEMPTS:
+        raise MalformedRecord(f"delivery field 'attempts' must be 0 to {MAX_ATTEMPTS}, is {attempts!r:.40}")
     headers = fields.get("headers", NOTHING)
     if headers is not NOTHING and not _is_text_map(headers):
         raise MalformedRecord("delivery field 'headers' must map texts to texts")

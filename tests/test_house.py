@@ -118,7 +118,9 @@ def test_nothing_is_left_undone() -> None:
     assert [str(path.relative_to(ROOT)) for path in sources() if marks.search(path.read_text())] == []
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench", "chaos", "kafka", "kafka-stop", "wheel", "clean"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "lint", "bench", "chaos", "kafka", "kafka-stop", "wheel", "clean"]
+)
 def test_make_has_the_targets_that_the_documentation_names(target: str) -> None:
     shown = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert shown.returncode == 0, shown.stderr

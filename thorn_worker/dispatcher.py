@@ -63,9 +63,9 @@ class Dispatcher:
         Work of a partition that is leaving is dropped: its next owner reads it again.
         """
         if work.home.leaving:
-            work.home.works.pop(work.life, None)
+            work.home.leave(work.life)
             return
-        work.home.works[work.life] = work
+        work.home.enter(work)
         known = self._directory.known(work.delivery.sub)
         limit = known.max_in_flight if known is not None else None
         self._lanes.add(work.host, work.delivery.sub, work, limit, first=first)
@@ -79,7 +79,7 @@ class Dispatcher:
         if work is None or work.home is home:
             return work is not None
         work.home, work.source, work.row, work.stands = home, not stored, stored, stored
-        home.works[life] = work
+        home.enter(work)
         return True
 
     def delivered_late(self, life: Life) -> bool:
@@ -98,7 +98,7 @@ class Dispatcher:
         """The partition is leaving: drop what waits in its lanes; what is in flight still counts."""
         home.leaving = True
         for work in self._lanes.remove(lambda work: work.home is home):
-            home.works.pop(work.life, None)
+            home.leave(work.life)
 
     def forget(self, home: Home) -> None:
         """The partition is gone: what is still in flight changes nothing any more."""
@@ -160,7 +160,7 @@ class Dispatcher:
             return
         self._release(work)
         if work.home.leaving:
-            work.home.works.pop(work.life, None)
+            work.home.leave(work.life)
         elif work.cancelled:
             self._handover.cancel(work)
         else:
@@ -228,7 +228,7 @@ class Dispatcher:
             self._tally.delivered(self._clock.now() - work.appended_at)
             self._handover.end(work)
         elif work.stands and not work.cancelled:
-            work.home.works.pop(work.life, None)
+            work.home.leave(work.life)
             work.home.due.note(work.host, self._clock.now())
         else:
             first_at = work.delivery.first_at if work.delivery.first_at is not None else attempt.started_at

@@ -28,7 +28,12 @@ class Handover:
         self._by_host = RateLimited(_logger)
 
     def put(self, work: Work, due_at: float | None, reason: str) -> None:
-        """Store the work, due at `due_at`, or when what `reason` names is over."""
+        """Store the work, due at `due_at`, or when what `reason` names is over.
+
+        It stays in memory until the row is acknowledged, so that nothing loads the row before.
+        """
+        work.home.enter(work)
+        work.home.hidden.add(work.life)
         row = Pending(
             life=work.life,
             host=work.host,
@@ -149,8 +154,7 @@ class Handover:
     def _complete(self, work: Work) -> None:
         """The work has left memory; if its record still waited for it, that position is done."""
         home = work.home
-        home.works.pop(work.life, None)
-        home.departed(work.life)
+        home.leave(work.life)
         if work.source:
             home.tracker.complete(work.life.offset, work.life.index)
         for run in work.ended:

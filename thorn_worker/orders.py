@@ -187,7 +187,7 @@ class Orders:
             work = home.works.get(row.life)
             if work is None:
                 # In memory it hides its row, which must neither be loaded nor retried until it is gone.
-                work = home.works[row.life] = work_of_row(row, home)
+                work = home.enter(work_of_row(row, home))
                 work.when_ended(open_writes.expect())
                 end = self._handover.end if departed else self._handover.cancel
                 end(work)

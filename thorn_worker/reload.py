@@ -56,7 +56,7 @@ class Reload:
             return
         with home.departures() as gone:
             try:
-                found = self._store.due(home.partition, host, now, room, home.works.keys())
+                found = self._store.due(home.partition, host, now, room, home.hidden)
             except LogError:
                 home.due.note(host, now + LOOK_AGAIN_S)
                 raise
@@ -74,7 +74,7 @@ class Reload:
 
     def _load_resolved(self, home: Home, sub: str) -> None:
         with home.departures() as gone:
-            rows = self._store.unresolved(home.partition, sub, self._room, home.works.keys())
+            rows = self._store.unresolved(home.partition, sub, self._room, home.hidden)
             fitting = [row for row in rows if self._lanes.queued_for(row.host) < self._room]
             self._queue(home, fitting, gone)
         if len(rows) == len(fitting) < self._room:
@@ -92,14 +92,14 @@ class Reload:
                     home.partition, now - self._policy.max_age_s, past_at, OVERDUE_ROWS
                 )
                 for row in self._fresh(home, rows, gone):
-                    work = home.works[row.life] = work_of_row(row, home)
+                    work = home.enter(work_of_row(row, home))
                     unresolved = row.reason == UNRESOLVED
                     self._handover.bury(work, Death.UNRESOLVED if unresolved else Death.EXPIRED)
 
     def _queue(self, home: Home, rows: Iterable[Pending], gone: Set[Life]) -> None:
         for row in self._fresh(home, rows, gone):
             if self._dispatcher.delivered_late(row.life):
-                work = home.works[row.life] = work_of_row(row, home)
+                work = home.enter(work_of_row(row, home))
                 self._handover.end(work)
             elif not self._dispatcher.adopt(row.life, home, stored=True):
                 self._dispatcher.queue(work_of_row(row, home))

@@ -97,7 +97,8 @@ class DueHosts:
 class Home:
     """One partition in one epoch of ours.
 
-    works: every life of it that is in memory. stored: (offset, index) of rows found at the restore; such a
+    works: every life of it that is in memory; hidden: those of them that have a row, or are about to, which
+    must not be loaded again. stored: (offset, index) of rows found at the restore; such a
     life read again is complete at once. unresolved: subscriptions whose rows wait until the worker knows
     them; resolved: it does, and they are being loaded. watchers: see `departures`. unacknowledged: when each
     write under way was made (steady clock). leaving: it is being revoked, nothing starts any more.
@@ -117,6 +118,7 @@ class Home:
     restoring: bool = True
     paused: bool = False
     works: dict[Life, Work] = field(default_factory=dict)
+    hidden: set[Life] = field(default_factory=set)
     stored: frozenset[tuple[int, int]] = frozenset()
     endpoints: dict[str, EndpointState] = field(default_factory=dict)
     due: DueHosts = field(default_factory=lambda: DueHosts({}))
@@ -124,6 +126,20 @@ class Home:
     resolved: set[str] = field(default_factory=set)
     watchers: dict[int, set[Life]] = field(default_factory=dict)
     unacknowledged: deque[float] = field(default_factory=deque)
+
+    def enter(self, work: Work) -> Work:
+        """A life is in memory from now on."""
+        self.works[work.life] = work
+        if work.row:
+            self.hidden.add(work.life)
+        return work
+
+    def leave(self, life: Life) -> None:
+        """A life is in memory no longer."""
+        self.works.pop(life, None)
+        self.hidden.discard(life)
+        for gone in self.watchers.values():
+            gone.add(life)
 
     @contextmanager
     def departures(self) -> Iterator[set[Life]]:
@@ -134,11 +150,6 @@ class Home:
             yield gone
         finally:
             del self.watchers[id(gone)]
-
-    def departed(self, life: Life) -> None:
-        """A life has left memory."""
-        for gone in self.watchers.values():
-            gone.add(life)
 
     def writes_late(self, now: float) -> bool:
         """The store is slow to acknowledge: outcomes of what is loaded would pile up. now: steady clock."""

@@ -76,7 +76,9 @@ def end_offsets(connection: sqlite3.Connection) -> dict[int, int]:
 def commit(connection: sqlite3.Connection, request: CommitRequest) -> bool:
     """Store a watermark, never a lower one, and delete what it completes. True if there is more to delete."""
     (committed,) = connection.execute(
-        "UPDATE partitions SET committed = max(committed, ?), metadata = ? WHERE partition = ?"
+        # An older watermark's gap map counts from another offset: it must not stand beside a newer one.
+        "UPDATE partitions SET committed = max(committed, ?1),"
+        " metadata = CASE WHEN ?1 >= committed THEN ?2 ELSE metadata END WHERE partition = ?3"
         " RETURNING committed",
         (request.offset, request.metadata, request.partition),
     ).fetchone()

@@ -10,8 +10,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Final, Protocol, TypeVar
@@ -30,6 +29,7 @@ from producer.log.sqlite_schema import (
 )
 from thorn_worker.log.contract import LogInfo
 from thorn_worker.log.housekeeping import Housekeeping
+from thorn_worker.log.ops import Change, DefectiveOp, Op, apply_group
 
 _log = logging.getLogger("thorn.worker")
 
@@ -46,22 +46,6 @@ LONGEST_PAUSE_S: Final = 1.0
 WARN_EVERY_S: Final = 30.0
 #: With nothing to write for this long, the file is tidied.
 IDLE_S: Final = 1.0
-
-#: Part of a transaction; runs on the writing thread, more than once if the transaction must be repeated.
-Change = Callable[[sqlite3.Connection], None]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Op:
-    """A change to make durable.
-
-    fence: (partition, epoch) that must still be ours; None for what guards itself.
-    settled: runs on the hub: True once durable, False if the fence fell or the journal was closed before.
-    """
-
-    fence: tuple[int, int] | None
-    change: Change
-    settled: Callable[[bool], None]
 
 
 class Connect(Protocol):
@@ -187,6 +171,12 @@ class Journal:
             try:
                 kept = _in(self._writer, partial(self._apply, group))
                 break
+            except DefectiveOp as defect:
+                # It would fail for ever, in front of everybody else. Its caller never hears of it, so what it
+                # was to make durable stays incomplete, and is seen to stand.
+                _log.critical("a write to the log can't be made: a defect, report it", exc_info=defect)
+                self.errors += 1
+                self._queue.remove(defect.op)
             except LogError as error:
                 self.errors += 1
                 self.trouble = str(error)
@@ -236,17 +226,11 @@ class Journal:
         connection = self._writing_connection()
         try:
             with explained(self.path), transaction(connection):
-                return _change(connection, self.me, group)
+                return apply_group(connection, self.me, group)
         except LogUnusable:
             _close(self._writing)
             self._writing = None
             raise
-        except LogError:
-            raise
-        except Exception as error:
-            raise LogUnusable(
-                f"a write to {self.path} raised {error!r}: this is a defect, report it"
-            ) from error
 
     def _do_chore(self, chore: Change) -> None:
         connection = self._writing_connection()
@@ -287,27 +271,6 @@ def _close(connection: sqlite3.Connection | None) -> None:
     """Close a connection that met damage; the next use opens a new one and checks the file again."""
     if connection is not None:
         connection.close()
-
-
-def _change(connection: sqlite3.Connection, me: str, group: Iterable[Op]) -> list[bool]:
-    """Apply what is not fenced, in order; say for each whether it was."""
-    current: dict[int, tuple[str | None, int]] = {}
-    done = []
-    for op in group:
-        if op.fence is not None:
-            partition, epoch = op.fence
-            if partition not in current:
-                current[partition] = connection.execute(
-                    "SELECT owner, epoch FROM partitions WHERE partition = ?", (partition,)
-                ).fetchone()
-            if current[partition] != (me, epoch):
-                done.append(False)
-                continue
-        op.change(connection)
-        if op.fence is None:
-            current.clear()  # such a change may have moved partitions
-        done.append(True)
-    return done
 
 
 def _tell(op: Op, done: bool) -> None:

@@ -22,8 +22,9 @@ from thorn_worker.log.contract import (
     RawRecord,
 )
 from thorn_worker.log.fetching import Fetched, Want
-from thorn_worker.log.journal import Journal, Op
+from thorn_worker.log.journal import Journal
 from thorn_worker.log.leases import Beat, LeaseTiming
+from thorn_worker.log.ops import Op
 
 #: Pause between looks at the file while records come, and once none came for `BUSY_FOR_S`.
 BUSY_PAUSE_S: Final = 0.01
@@ -242,11 +243,22 @@ class SqliteReader(LogReader):
             epochs = {assignment.partition: assignment.epoch for assignment in giving}
             change = partial(leases.release, me=self._journal.me, held=epochs)
             self._journal.submit(Op(None, change, _nothing))
+        self._hand_back_strays(beat)
         for assignment in beat.gained:
             self._holdings[assignment.partition] = _Holding(assignment, assignment.committed)
         if beat.gained:
             listener.assigned(beat.gained)
         self._look_again()
+
+    def _hand_back_strays(self, beat: Beat) -> None:
+        """Partitions that stand as ours in the file while we know nothing of them: the commit that gained
+        them was reported as failed. Nobody else takes them while we live: let them go, to gain them anew.
+        """
+        known = self._holdings.keys() | {assignment.partition for assignment in beat.gained} | set(beat.give)
+        strays = {partition: epoch for partition, epoch in beat.held.items() if partition not in known}
+        if strays:
+            change = partial(leases.release, me=self._journal.me, held=strays)
+            self._journal.submit(Op(None, change, _nothing))
 
     def _look_again(self) -> None:
         self._changed = True

@@ -2,14 +2,21 @@
 transaction."""
 
 import json
+import logging
 import sqlite3
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, TypeVar
 
-from producer.errors import LogUnavailable
+from producer.errors import LogUnavailable, WireError
 from producer.model import Life
+from thorn_worker.logs import RateLimited
 from thorn_worker.store.contract import Due, EndpointState, Pending, Restored, Selection
 from thorn_worker.store.rows import decode_endpoint, decode_pending
+
+T = TypeVar("T")
+
+_unreadable: Final = RateLimited(logging.getLogger(__name__))
 
 #: (offset, index) of a row in its partition.
 Place = tuple[int, int]
@@ -36,14 +43,14 @@ _OVERDUE: Final = (
 _SELECT_IDS: Final = (
     "SELECT value FROM pendings INDEXED BY pendings_delivery"
     " WHERE partition = :partition AND delivery_id IN (SELECT value FROM json_each(:ids))"
-    " AND offset < :below AND (offset, idx) > (:offset, :idx) ORDER BY offset, idx LIMIT :limit"
+    " AND offset < :below AND (offset, idx) > (:offset, :idx) ORDER BY offset, idx"
 )
 # In the order of lives, page by page: a host's million rows are walked once and never sorted.
 _SELECT_ANY: Final = (
     "SELECT value FROM pendings INDEXED BY pendings_life WHERE partition = :partition"
     " AND offset < :below AND (offset, idx) > (:offset, :idx) AND ("
     " delivery_id IN (SELECT value FROM json_each(:ids)) OR sub IN (SELECT value FROM json_each(:subs))"
-    " OR host IN (SELECT value FROM json_each(:hosts))) ORDER BY offset, idx LIMIT :limit"
+    " OR host IN (SELECT value FROM json_each(:hosts))) ORDER BY offset, idx"
 )
 
 
@@ -70,7 +77,7 @@ def restore(connection: sqlite3.Connection, lease: tuple[int, str, int], committ
         "SELECT DISTINCT sub FROM pendings WHERE partition = ? AND reason = 'unresolved'", (partition,)
     )
     states = connection.execute("SELECT value FROM endpoints WHERE partition = ?", (partition,))
-    endpoints: list[EndpointState] = [decode_endpoint(value) for (value,) in states]
+    endpoints: list[EndpointState] = list(_readable(decode_endpoint, states))
     return Restored(
         rows=rows,
         lives=frozenset(lives),
@@ -92,7 +99,7 @@ def due(
                 continue
             if due_at > now or len(rows) == limit:
                 return Due(rows, due_at)
-            rows.append(decode_pending(value))
+            rows += _readable(decode_pending, [(value,)])
     finally:
         cursor.close()
     return Due(rows)
@@ -108,7 +115,7 @@ def unresolved(
         if len(rows) == limit:
             break
         if (offset, idx) not in loaded:
-            rows.append(decode_pending(value))
+            rows += _readable(decode_pending, [(value,)])
     cursor.close()
     return rows
 
@@ -118,7 +125,7 @@ def overdue(
 ) -> list[Pending]:
     """Rows without due time that are too old or expired."""
     wanted = {"partition": partition, "before": appended_before, "now": now, "limit": limit}
-    return [decode_pending(value) for (value,) in connection.execute(_OVERDUE, wanted)]
+    return list(_readable(decode_pending, connection.execute(_OVERDUE, wanted)))
 
 
 def select(
@@ -130,13 +137,27 @@ def select(
         "below": selection.below_offset,
         "offset": -1 if after is None else after.offset,
         "idx": -1 if after is None else after.index,
-        "limit": limit,
         "ids": json.dumps(list(selection.ids)),
         "subs": json.dumps(list(selection.subs)),
         "hosts": json.dumps(list(selection.hosts)),
     }
     sql = _SELECT_ANY if selection.subs or selection.hosts else _SELECT_IDS
-    return [decode_pending(value) for (value,) in connection.execute(sql, wanted)]
+    cursor = connection.execute(sql, wanted)
+    try:
+        return list(islice(_readable(decode_pending, cursor), limit))
+    finally:
+        cursor.close()
+
+
+def _readable(decode: Callable[[bytes], T], values: Iterable[tuple[bytes]]) -> Iterator[T]:
+    """What can be read of stored values. A damaged one, or one of a later release, is said and stays where it
+    is: it must neither end the worker nor be destroyed by it.
+    """
+    for (value,) in values:
+        try:
+            yield decode(value)
+        except WireError as error:
+            _unreadable.error("row", "a stored row can't be read and is left alone: %s", error)
 
 
 def count(connection: sqlite3.Connection, partitions: Sequence[int]) -> tuple[int, float | None]:

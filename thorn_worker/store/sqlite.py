@@ -11,7 +11,8 @@ from gevent.event import Event
 
 from producer.errors import LogError
 from producer.model import Life
-from thorn_worker.log.journal import Journal, Op
+from thorn_worker.log.journal import Journal
+from thorn_worker.log.ops import Op
 from thorn_worker.store import queries
 from thorn_worker.store.contract import (
     DeadLetter,

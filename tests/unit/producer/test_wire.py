@@ -170,6 +170,7 @@ def raw(**changes: object) -> bytes:
         (raw(timeout_s="5"), "'timeout_s'"),
         (raw(expires_at=float("inf")), "'expires_at'"),
         (raw(attempts=-1), "'attempts'"),
+        (raw(attempts=2**64 - 1), "'attempts'"),
         (raw(headers={"a": 1}), "'headers'"),
         (msgpack.packb({"v": 1, "kind": "command", "op": 1}), "a command has"),
         (msgpack.packb({"v": 1, "kind": "command", "op": "retry", "ids": "abc"}), "'ids'"),
