@@ -61,7 +61,7 @@ class Directory:
         self._secrets_of = secrets_of
         self._now = now
         self._answers: dict[str, _Answer] = {}
-        self._one_at_a_time = threading.Lock()
+        self._asking: dict[str, threading.Lock] = {}
         self._complaints = RateLimited(_logger)
 
     @classmethod
@@ -82,41 +82,63 @@ class Directory:
         return self._secrets_of is not None
 
     def known(self, sub: str) -> Subscription | None:
-        """The subscription, if it is at hand."""
+        """The subscription, if it is at hand. What ``secrets_of`` said stands until `refresh` has news."""
         found = self._static.get(sub)
-        if found is None and self._answers:
-            answer = self._answers.get(sub)
-            if answer is not None and self._now() < answer.until:
-                return answer.subscription
+        if found is None and (answer := self._answers.get(sub)) is not None:
+            return answer.subscription
         return found
 
+    def equipped(self, sub: str) -> Subscription | None:
+        """The subscription, if it is at hand with the secrets or headers that ``lookup`` asks for.
+
+        One that is known without any is an old or partial setting; sending would mean sending unsigned.
+        """
+        answer = self._answers.get(sub)
+        candidates = (self._static.get(sub), answer.subscription if answer is not None else None)
+        return next((found for found in candidates if found is not None and found.needs_lookup), None)
+
     def resolve(self, sub: str) -> Subscription | None:
-        """The subscription, asking ``secrets_of`` if need be; may wait. None if nobody knows it (yet)."""
-        if self._secrets_of is None:
-            return self._static.get(sub)
-        with self._one_at_a_time:  # an id that a thousand deliveries wait for is asked once
+        """As `equipped`, asking ``secrets_of`` if need be; may wait. None if nobody knows it (yet)."""
+        found = self.equipped(sub)
+        if found is not None or self._secrets_of is None:
+            return found
+        with self._asking.setdefault(sub, threading.Lock()):  # many deliveries wait for one answer
             answer = self._answers.get(sub)
             if answer is None or self._now() >= answer.until:
-                found = self._static.get(sub) or self._ask(sub, self._secrets_of)
-                answer = self._answers[sub] = _Answer(found, self._now() + LOOK_UP_AGAIN_S)
-            return answer.subscription
+                self._answers[sub] = self._answer(sub, self._secrets_of, None)
+        self._asking.pop(sub, None)
+        return self.equipped(sub)
 
-    def _ask(self, sub: str, secrets_of: SecretsOf) -> Subscription | None:
+    def refresh(self) -> None:
+        """Ask ``secrets_of`` again for what it knew a while ago, so that changed secrets arrive; waits."""
+        if self._secrets_of is None:
+            return
+        now = self._now()
+        for sub, old in list(self._answers.items()):
+            if old.subscription is not None and now >= old.until:
+                self._answers[sub] = self._answer(sub, self._secrets_of, old.subscription)
+
+    def _answer(self, sub: str, secrets_of: SecretsOf, old: Subscription | None) -> _Answer:
+        """What ``secrets_of`` says now. If it fails, `old` stands: that must not unsign anybody."""
+        found = old
         try:
             answer = secrets_of(sub)
             if answer is None:
-                return None
-            fields = dict(answer) if isinstance(answer, Mapping) else {"secrets": answer}
-            return subscription_of("*", {"url": _ANY_URL, **fields, "id": sub})
+                found = None
+            else:
+                fields = dict(answer) if isinstance(answer, Mapping) else {"secrets": answer}
+                found = subscription_of("*", {"url": _ANY_URL, **fields, "id": sub})
         except ThornError as error:
             self._complaints.error(
                 sub, "secrets_of gave for subscription %s what can't be used: %s", sub, error
             )
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # an operator's own time limit (gevent.Timeout) is no Exception
             self._complaints.error(
                 sub, "secrets_of failed for subscription %s: %s: %s", sub, type(error).__name__, error
             )
-        return None
+        return _Answer(found, self._now() + LOOK_UP_AGAIN_S)
 
 
 def _import(path: str | None) -> SecretsOf | None:

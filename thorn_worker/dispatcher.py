@@ -145,8 +145,10 @@ class Dispatcher:
         elif home.disabled(delivery.sub):
             self._release(work)
             self._handover.bury(work, Death.DISABLED)
-        elif (known := self._directory.known(delivery.sub)) is not None or not delivery.lookup:
-            self._attempt(work, known)
+        elif not delivery.lookup:
+            self._attempt(work, self._directory.known(delivery.sub))
+        elif (equipped := self._directory.equipped(delivery.sub)) is not None:
+            self._attempt(work, equipped)
         elif self._directory.may_resolve:
             self._loop.aside(lambda: self._look_up(work))
         else:

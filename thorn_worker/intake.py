@@ -93,7 +93,7 @@ class Intake:
             self._handover.put(work, min(delivery.not_before, dies_at), NOT_BEFORE)
         elif (
             delivery.lookup
-            and self._directory.known(delivery.sub) is None
+            and self._directory.equipped(delivery.sub) is None
             and not self._directory.may_resolve
         ):
             self._handover.put_unresolved(work)

@@ -158,6 +158,7 @@ class Worker:
 
     def _slow_tick(self) -> None:
         homes = self._partitions.all()
+        self._parts.directory.refresh()
         self._parts.reload.look_up(homes)
         self._parts.reload.overdue(homes)
 

@@ -214,13 +214,8 @@ def answer_unasked(data: bytes) -> Script:
     return script
 
 
-def reset_after_accept(peer: Peer) -> None:
-    """Take the connection and break it."""
-    peer.reset()
-
-
-def reset_during_handshake(peer: Peer) -> None:
-    """Break the connection when the first message of a TLS handshake arrives. For a server without `tls`."""
+def reset_when_spoken_to(peer: Peer) -> None:
+    """Break the connection when the first bytes arrive: of a request, or (without `tls`) of a TLS handshake."""
     peer.wait_readable()
     peer.reset()
 

@@ -2,10 +2,12 @@
 
 from base64 import b64encode
 
+import gevent
 import pytest
 
 from producer.config import Settings
 from producer.errors import ConfigurationError
+from producer.model import Subscription
 from producer.subscriptions.tables import subscription_of
 from thorn_worker.directory import LOOK_UP_AGAIN_S, Directory
 
@@ -24,7 +26,7 @@ class Operator:
 
     def __call__(self, sub: str) -> object:
         self.asked.append(sub)
-        if isinstance(self.answer, Exception):
+        if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
 
@@ -83,16 +85,57 @@ def test_answers_are_kept_for_a_while_good_or_bad() -> None:
     assert directory.known(SUB) is not None
     assert len(operator.asked) == 2
 
-    # When that is old too, then a changed answer counts
+    # When that is old too, then it stands until it was asked for again, so that nobody waits for it
     operator.now += LOOK_UP_AGAIN_S
     operator.answer = [OTHER]
-    assert directory.known(SUB) is None
-    found = directory.resolve(SUB)
+    assert directory.equipped(SUB) == directory.resolve(SUB) == found_with(directory, KEY)
+    directory.refresh()
+    assert directory.resolve(SUB) == found_with(directory, OTHER)
+
+
+def found_with(directory: Directory, secret: str) -> Subscription:
+    found = directory.known(SUB)
     assert found is not None
-    assert found.secrets == (OTHER,)
+    assert found.secrets == (secret,)
+    return found
 
 
-@pytest.mark.parametrize("answer", [ValueError("database away"), 17, ["no secret"], {"colour": "red"}])
+def test_a_function_that_fails_later_unsigns_nobody_and_one_that_forgets_does_not_send() -> None:
+    operator = Operator()
+    operator.answer = [KEY]
+    directory = operator.directory()
+    directory.resolve(SUB)
+
+    operator.now += LOOK_UP_AGAIN_S
+    operator.answer = ValueError("database away")
+    directory.refresh()
+    assert directory.equipped(SUB) == found_with(directory, KEY)
+
+    operator.now += LOOK_UP_AGAIN_S
+    operator.answer = None
+    directory.refresh()
+    assert directory.equipped(SUB) is None
+
+
+def test_a_setting_without_secrets_does_not_serve_a_delivery_that_needs_them() -> None:
+    bare = subscription_of("*", {"url": "https://example.com/", "id": SUB})
+
+    directory = Directory({SUB: bare}, {}, None, lambda: 0.0)
+
+    assert directory.known(SUB) == bare  # its limits still count
+    assert directory.equipped(SUB) is directory.resolve(SUB) is None
+
+
+def test_an_empty_answer_is_no_permission_to_send_unsigned() -> None:
+    operator = Operator()
+    operator.answer = []
+
+    assert operator.directory().resolve(SUB) is None
+
+
+@pytest.mark.parametrize(
+    "answer", [ValueError("database away"), gevent.Timeout(1), 17, ["no secret"], {"colour": "red"}]
+)
 def test_an_answer_that_cannot_be_used_is_unresolved_and_said_without_the_secret(
     answer: object, caplog: pytest.LogCaptureFixture
 ) -> None:

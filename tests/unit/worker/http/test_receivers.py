@@ -67,7 +67,7 @@ ROWS = [
         307,
         kept=True,
     ),
-    row("resets at once", rude.reset_after_accept, Outcome.UNREACHABLE, Phase.WAIT, words="broke"),
+    row("resets at once", rude.reset_when_spoken_to, Outcome.UNREACHABLE, Phase.WAIT, words="broke"),
     row("resets", rude.reset_after_request, Outcome.UNREACHABLE, Phase.WAIT, words="reset"),
     row("leaves", rude.close_after_request, Outcome.UNREACHABLE, Phase.WAIT, words="without an answer"),
     row(

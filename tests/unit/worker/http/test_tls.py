@@ -110,7 +110,7 @@ def test_a_slow_handshake_ends_at_the_total_deadline(authority: Authority, scrip
 
 
 def test_a_reset_during_the_handshake(authority: Authority) -> None:
-    with RudeServer(rude.reset_during_handshake) as server, sender_for(authority) as sender:
+    with RudeServer(rude.reset_when_spoken_to) as server, sender_for(authority) as sender:
         attempt = sender.attempt(server.url(name="receiver.example").replace("http:", "https:"))
 
     assert (attempt.outcome, attempt.phase) == (Outcome.UNREACHABLE, Phase.TLS)
