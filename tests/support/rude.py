@@ -215,7 +215,7 @@ def answer_unasked(data: bytes) -> Script:
 
 
 def reset_when_spoken_to(peer: Peer) -> None:
-    """Break the connection when the first bytes arrive: of a request, or (without `tls`) of a TLS handshake."""
+    """Break the connection when the first bytes arrive: of a request or, without `tls`, of a handshake."""
     peer.wait_readable()
     peer.reset()
 
