@@ -116,8 +116,9 @@ class Producer:
         )
 
     def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
-        """Send what an open buffer and earlier failed flushes hold, and wait for the log; False if time ran
-        out.
+        """Send what an open buffer and earlier failed flushes hold, and wait for the log.
+
+        False if time ran out.
 
         Raises `FlushFailed` if some of it can't be handed over.
         """
@@ -138,8 +139,9 @@ class Producer:
         )
 
     def close(self, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
-        """Flush within `timeout_s` and release everything. Happens at exit by itself; closing twice is
-        fine.
+        """Flush within `timeout_s` and release everything.
+
+        Happens at exit by itself; closing twice is fine.
         """
         atexit.unregister(self.close)
         try:
@@ -156,8 +158,9 @@ class Producer:
         self.close()
 
     def _prepare(self, name: str, data: object, options: SendOptions) -> Sending:
-        """Match and encode. Everything that can be wrong with an event shows here, before anything is handed
-        over.
+        """Match and encode.
+
+        Everything that can be wrong with an event shows here, before anything is handed over.
         """
         now = time.time()
         validate_event_name(name)

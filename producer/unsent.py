@@ -38,8 +38,9 @@ class Unsent:
         return self._size_bytes if self else 0
 
     def dispatch(self, sendings: Sequence[Sending]) -> None:
-        """Hand over what was kept, then `sendings`. Raises `FlushFailed` saying how many deliveries are kept
-        now.
+        """Hand over what was kept, then `sendings`.
+
+        Raises `FlushFailed` saying how many deliveries are kept now.
         """
         if not self and not sendings:
             return

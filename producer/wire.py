@@ -35,8 +35,9 @@ _KNOWN: Final = frozenset(
 
 
 def delivery_map(delivery: Delivery, body: int | bytes) -> dict[str, Any]:
-    """The map of one delivery; `body` is an index into ``bodies``, or the bytes themselves in a stored
-    row.
+    """The map of one delivery.
+
+    `body` is an index into ``bodies``, or the bytes themselves in a stored row.
     """
     fields: dict[str, Any] = {
         **delivery.extra,

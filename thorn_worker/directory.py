@@ -66,8 +66,9 @@ class Directory:
 
     @classmethod
     def of(cls, settings: Settings, now: Callable[[], float]) -> "Directory":
-        """The directory of these settings. Raises `ConfigurationError` for a function or callable that can't
-        be imported.
+        """The directory of these settings.
+
+        Raises `ConfigurationError` for a function or callable that can't be imported.
         """
         subscribers = Subscribers(settings.subscribers)
         subscribers.check_imports()

@@ -14,8 +14,9 @@ from thorn_worker.store.contract import DeadLetter, EndpointState, Pending
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFilter:
-    """Which rows to show; everything given must match. since/until: Unix seconds of `appended_at` (rows),
-    `died_at` (letters).
+    """Which rows to show.
+
+    Everything given must match. since/until: Unix seconds of `appended_at` (rows), `died_at` (letters).
     """
 
     ids: Collection[str] = ()

@@ -38,8 +38,9 @@ class _Fifo(Generic[W]):
 
 
 class _Lane(Generic[W]):
-    """One host's FIFOs. `ring`: those that can start something. `listed`: the lane stands in the ring of
-    lanes.
+    """One host's FIFOs.
+
+    `ring`: those that can start something. `listed`: the lane stands in the ring of lanes.
     """
 
     __slots__ = ("fifos", "host", "in_flight", "listed", "queued", "ring", "width")
@@ -58,8 +59,9 @@ class _Lane(Generic[W]):
 
 
 class Lanes(Generic[W]):
-    """All lanes of a worker. `W` is the caller's unit of work; host and subscription are given with each
-    call.
+    """All lanes of a worker.
+
+    `W` is the caller's unit of work; host and subscription are given with each call.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -79,8 +81,9 @@ class Lanes(Generic[W]):
         return lane.queued if lane is not None else 0
 
     def add(self, host: str, sub: str, work: W, limit: int | None = None, *, first: bool = False) -> None:
-        """Queue work. limit: most attempts at once of this subscription. first: ahead of what its FIFO
-        holds.
+        """Queue work.
+
+        limit: most attempts at once of this subscription. first: ahead of what its FIFO holds.
         """
         lane = self._lanes.get(host)
         if lane is None:
@@ -132,8 +135,9 @@ class Lanes(Generic[W]):
         self._drop_if_idle(lane, fifo)
 
     def remove(self, unwanted: Callable[[W], bool]) -> list[W]:
-        """Take all queued work that is `unwanted` out of the lanes, in their order. What is in flight
-        stays.
+        """Take all queued work that is `unwanted` out of the lanes, in their order.
+
+        What is in flight stays.
         """
         removed: list[W] = []
         for lane in list(self._lanes.values()):
@@ -159,8 +163,9 @@ class Lanes(Generic[W]):
             self._ring.append(lane)
 
     def _unlist(self, lane: _Lane[W], fifo: _Fifo[W]) -> None:
-        """Take a fifo that lost its work out of its ring; the lane leaves its own ring when its turn
-        comes.
+        """Take a fifo that lost its work out of its ring.
+
+        The lane leaves its own ring when its turn comes.
         """
         if fifo.listed and not fifo.startable():
             fifo.listed = False

@@ -45,8 +45,9 @@ class Progress:
     partial: Mapping[int, int] = field(default_factory=dict)
 
     def encode(self) -> str:
-        """The metadata line; partials that do not fit are left out (their deliveries may then be
-        repeated).
+        """The metadata line.
+
+        Partials that do not fit are left out (their deliveries may then be repeated).
         """
         gap = self.complete.to_bytes((self.complete.bit_length() + 7) // 8, "little")
         bits = urlsafe_b64encode(gap).decode().rstrip("=")
@@ -63,8 +64,9 @@ class Progress:
 
 
 def decode(metadata: str) -> Progress:
-    """The progress that a metadata line describes; nothing done, if it is empty, foreign or of another
-    format.
+    """The progress that a metadata line describes.
+
+    Nothing done, if it is empty, foreign or of another format.
 
     Ignoring what can't be read is safe: the work is only repeated.
     """
@@ -121,8 +123,9 @@ class Tracker:
         return len(self._incomplete)
 
     def read(self, offset: int, positions: int, size_bytes: int = 0) -> int:
-        """A record was read. Returns the mask of positions that an earlier owner already completed: skip
-        those.
+        """A record was read.
+
+        Returns the mask of positions that an earlier owner already completed: skip those.
 
         `size_bytes` counts in `self.size_bytes` until the record is complete. Raises ValueError if offsets go
         backwards.
@@ -146,8 +149,9 @@ class Tracker:
         return self._restored.partial.get(index, 0) & every
 
     def complete(self, offset: int, position: int) -> bool:
-        """One position of a record is done; True if the record became complete by it. Done twice is done
-        once.
+        """One position of a record is done; True if the record became complete by it.
+
+        Done twice is done once.
         """
         left = self._incomplete.get(offset)
         if left is None:

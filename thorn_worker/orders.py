@@ -35,8 +35,9 @@ _logger = logging.getLogger("thorn_worker.orders")
 
 
 class _Open:
-    """Counts the writes of one command; `done` runs when the last one is acknowledged and no more will
-    come.
+    """Counts the writes of one command.
+
+    `done` runs when the last one is acknowledged and no more will come.
     """
 
     def __init__(self, done: Callable[[], None]) -> None:

@@ -11,8 +11,9 @@ MAX_PROFILES: Final = 50_000
 
 
 class Profiles:
-    """Builds requests. A profile is compiled again when the directory gives another Subscription for the same
-    id.
+    """Builds requests.
+
+    A profile is compiled again when the directory gives another Subscription for the same id.
     """
 
     def __init__(self, user_agent: str) -> None:

@@ -156,8 +156,9 @@ class Home:
         return bool(self.unacknowledged) and now - self.unacknowledged[0] > LATE_WRITE_S
 
     def full(self, share_bytes: float) -> bool:
-        """The window holds all it may: nothing more is read until some of it is complete. An empty window is
-        never full.
+        """The window holds all it may: nothing more is read until some of it is complete.
+
+        An empty window is never full.
         """
         tracker = self.tracker
         return tracker.window >= WINDOW_OFFSETS or (

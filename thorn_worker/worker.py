@@ -184,8 +184,9 @@ class Worker:
         self._stop.set()
 
     def _drain(self) -> None:
-        """Start nothing more, finish what is in flight; the reader is polled meanwhile so that the partitions
-        stay ours.
+        """Start nothing more, finish what is in flight.
+
+        The reader is polled meanwhile so that the partitions stay ours.
         """
         self._partitions.stop_reading()
         self._parts.dispatcher.stop()
@@ -226,7 +227,8 @@ def _settle_garbage_collector() -> None:
 
 
 def run_worker(settings: Settings) -> int:
-    """Run a worker until it is told to stop; its exit code. Raises `ThornError` for what keeps it from
-    starting.
+    """Run a worker until it is told to stop; its exit code.
+
+    Raises `ThornError` for what keeps it from starting.
     """
     return Worker(settings).run()

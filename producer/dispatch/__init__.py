@@ -20,8 +20,9 @@ _NOT_YET: Final = frozenset({"default", "celery"})
 
 
 def open_dispatcher(settings: Settings) -> Dispatcher:
-    """The dispatcher of the settings: a name, an entry point, or ``module:Class``. Raises
-    `DispatcherError`.
+    """The dispatcher of the settings: a name, an entry point, or ``module:Class``.
+
+    Raises `DispatcherError`.
     """
     name = settings.dispatcher or ("log" if settings.log is not None else "default")
     if name in _NOT_YET:

@@ -84,8 +84,9 @@ class LogDispatcher(Dispatcher):
             raise NotDispatched([sending]) from error
 
     def _parts(self, sendings: Sequence[Sending]) -> Iterator[_Part]:
-        """Records in order per host; a record holds at most `chunk_size` deliveries, of any sendings, to one
-        host.
+        """Records in order per host.
+
+        A record holds at most `chunk_size` deliveries, of any sendings, to one host.
         """
         by_host: dict[str, list[_Owed]] = {}
         for sending in sendings:

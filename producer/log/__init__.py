@@ -7,8 +7,9 @@ from producer.log.contract import LogWriter
 
 
 def open_writer(settings: Settings) -> LogWriter:
-    """The writer for ``settings.log``; nothing is opened before the first append. Raises
-    `DispatcherError`.
+    """The writer for ``settings.log``; nothing is opened before the first append.
+
+    Raises `DispatcherError`.
     """
     if settings.log is None:
         raise DispatcherError("no log is set: set THORN_LOG, e.g. sqlite:///thorn.db")

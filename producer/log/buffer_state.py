@@ -26,8 +26,10 @@ class BufferLimits:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One `append`: taken whole, settled whole. deadline: on the monotonic clock. number: counts calls from
-    1."""
+    """One `append`: taken whole, settled whole.
+
+    deadline: on the monotonic clock. number: counts calls from 1.
+    """
 
     records: Sequence[NewRecord]
     on_done: OnDone

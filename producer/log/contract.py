@@ -52,8 +52,9 @@ class LogWriter(ABC):
 
     @abstractmethod
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything appended before this call is durable or failed; False if time ran out
-        first.
+        """Wait until everything appended before this call is durable or failed.
+
+        False if time ran out first.
         """
 
     @abstractmethod

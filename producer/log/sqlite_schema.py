@@ -129,8 +129,10 @@ def open_read_only(path: str) -> tuple[sqlite3.Connection, LogIdentity]:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One write transaction; the write lock is taken at once, so that nothing inside can fail for being
-    late."""
+    """One write transaction.
+
+    The write lock is taken at once, so that nothing inside can fail for being late.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -240,8 +242,10 @@ def _prepare(
 
 
 def _version_of_ours(connection: sqlite3.Connection, path: str, known: int) -> int:
-    """Schema version of the file; 0 if it is still empty. Raises `LogUnusable` if it is not for us to
-    touch."""
+    """Schema version of the file; 0 if it is still empty.
+
+    Raises `LogUnusable` if it is not for us to touch.
+    """
     version = _number(connection, "user_version")
     if _number(connection, "application_id") != APPLICATION_ID:
         if version or connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None:

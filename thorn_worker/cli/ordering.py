@@ -68,8 +68,9 @@ def _order_ids(settings: Settings, op: str, by_partition: Mapping[int, Sequence[
 
 
 def report(settings: Settings, positions: Sequence[Position], wait_s: float | None) -> None:
-    """Say where the commands stand and how far behind the readers are; with `wait_s`, wait until they are
-    applied.
+    """Say where the commands stand and how far behind the readers are.
+
+    With `wait_s`, wait until they are applied.
 
     Raises `click.ClickException` (exit 1) if time runs out first.
     """

@@ -41,8 +41,9 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """reason: words for an error text, "" if public. stands_for: addresses that the operator's networks are
-    compared with.
+    """reason: words for an error text, "" if public.
+
+    stands_for: addresses that the operator's networks are compared with.
     """
 
     kind: Kind

@@ -193,8 +193,9 @@ class Ending:
 
 
 def conclude(request: Request, exchange: Exchange, ending: Ending) -> Attempt:
-    """What an attempt means. A complete header block decides; without one it is the receiver's, or the
-    guard's, doing.
+    """What an attempt means.
+
+    A complete header block decides; without one it is the receiver's, or the guard's, doing.
     """
     status = exchange.status
     if status is None:

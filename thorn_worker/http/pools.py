@@ -133,8 +133,9 @@ class Pools:
         return connection
 
     def release(self, connection: Connection, reusable: bool) -> None:
-        """Give a connection back; `reusable` says that the last answer was read to its end and keeps it
-        alive.
+        """Give a connection back.
+
+        `reusable` says that the last answer was read to its end and keeps it alive.
         """
         now = self._clock()
         with self._lock:
@@ -149,8 +150,9 @@ class Pools:
         connection.close()
 
     def sweep(self, now: float) -> None:
-        """Close what has been idle too long at `now` (monotonic). Cheap if there is nothing to do; call it
-        each second.
+        """Close what has been idle too long at `now` (monotonic).
+
+        Cheap if there is nothing to do; call it each second.
         """
         with self._lock:
             expired: list[Connection] = []

@@ -61,8 +61,9 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One attempt's request, ready to send. at: Unix seconds it is signed for. timeout_s: for all phases
-    together.
+    """One attempt's request, ready to send.
+
+    at: Unix seconds it is signed for. timeout_s: for all phases together.
     """
 
     target: Target

@@ -110,8 +110,9 @@ class Resolver:
         return tuple(Address(ip, port) for ip in answer.ips)
 
     def close(self) -> None:
-        """Start no more look-ups and let everybody go who waits. Running ones end by themselves; their
-        threads are daemons.
+        """Start no more look-ups and let everybody go who waits.
+
+        Running ones end by themselves; their threads are daemons.
         """
         with self._lock:
             self._closed = True

@@ -25,8 +25,9 @@ _FORMS: Final = (
 
 
 def retry_after_s(value: bytes, now_at: float) -> float | None:
-    """Seconds from `now_at` (Unix seconds, when the answer came) that the field asks to wait; None for
-    garbage.
+    """Seconds from `now_at` (Unix seconds, when the answer came) that the field asks to wait.
+
+    None for garbage.
 
     At 1994-11-06 08:49:07 UTC, b"Sun, 06 Nov 1994 08:49:37 GMT" asks for 30 s; so does b"30". A date that has
     passed asks for 0 s. More than 24 h counts as 24 h.

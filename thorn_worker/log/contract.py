@@ -12,8 +12,9 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class LogInfo:
-    """What was opened. place: absolute path or broker list, for the banner. topic_id: names lives
-    (`producer.model.Life`).
+    """What was opened.
+
+    place: absolute path or broker list, for the banner. topic_id: names lives (`producer.model.Life`).
     """
 
     place: str
@@ -64,8 +65,9 @@ class AssignmentListener(Protocol):
         """These partitions are ours from now on. Must not wait for a restore: start it and return."""
 
     def revoked(self, assignments: Sequence[Assignment]) -> None:
-        """These are about to move. May wait up to 3 s for what is in flight; commits made in here still
-        count.
+        """These are about to move.
+
+        May wait up to 3 s for what is in flight; commits made in here still count.
         """
 
     def lost(self, assignments: Sequence[Assignment]) -> None:
@@ -98,8 +100,9 @@ class LogReader(ABC):
 
     @abstractmethod
     def pause(self, partition: int) -> None:
-        """Return no more records of it until `resume`; membership and position stay. A new assignment starts
-        unpaused.
+        """Return no more records of it until `resume`; membership and position stay.
+
+        A new assignment starts unpaused.
         """
 
     @abstractmethod

@@ -124,8 +124,10 @@ class Journal:
         self._wake.set()
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` on the reading thread; waits. It sees every change that was settled. Raises
-        `LogError`."""
+        """Run `work` on the reading thread; waits.
+
+        It sees every change that was settled. Raises `LogError`.
+        """
         try:
             return _in(self._reader, partial(self._read, work))
         except LogError as error:
@@ -139,8 +141,10 @@ class Journal:
         self._wake.set()
 
     def close(self, timeout_s: float) -> None:
-        """Make durable what is queued, for at most `timeout_s`, then release both threads. What could not be
-        written is settled as not done."""
+        """Make durable what is queued, for at most `timeout_s`, then release both threads.
+
+        What could not be written is settled as not done.
+        """
         self._closing = True
         self._wake.set()
         if self._greenlet is not None:
@@ -163,8 +167,10 @@ class Journal:
                 self._wake.wait(IDLE_S)
 
     def _commit(self) -> None:
-        """One group, until it is durable. The ops stay in the queue until then, so that nothing can lose
-        them."""
+        """One group, until it is durable.
+
+        The ops stay in the queue until then, so that nothing can lose them.
+        """
         pause_s = FIRST_PAUSE_S
         while True:
             group = list(islice(self._queue, GROUP_OPS))
@@ -285,8 +291,10 @@ def _nobody_asks(partition: int, epoch: int) -> None:
 
 
 def _in(pool: ThreadPool, work: Callable[[], T]) -> T:
-    """The result of `work`, run on the pool's thread. Errors travel as values: gevent would print them as
-    well."""
+    """The result of `work`, run on the pool's thread.
+
+    Errors travel as values: gevent would print them as well.
+    """
 
     def guarded() -> tuple[T | None, BaseException | None]:
         try:

@@ -102,8 +102,10 @@ def shares(owned: Mapping[str, int], partitions: int) -> dict[str, int]:
 
 
 def plan(me: str, live: Collection[str], leases: Sequence[Lease]) -> Plan:
-    """What `me`, one of `live`, takes or gives. Two members never take the same: plans are made under the
-    write lock."""
+    """What `me`, one of `live`, takes or gives.
+
+    Two members never take the same: plans are made under the write lock.
+    """
     owned = dict.fromkeys(live, 0)
     mine, free = [], []
     for lease in leases:

@@ -20,8 +20,9 @@ def open_log(settings: Settings) -> tuple[LogReader, Store]:
 
 
 def open_inspector(settings: Settings) -> Inspector:
-    """A read-only view of the log. Raises `ConfigurationError` if none is set, `LogUnusable` if it can't be
-    opened.
+    """A read-only view of the log.
+
+    Raises `ConfigurationError` if none is set, `LogUnusable` if it can't be opened.
     """
     path = _path(_url(settings))
     from thorn_worker.log.sqlite_inspector import SqliteInspector

@@ -129,8 +129,9 @@ class Store(ABC):
 
     @abstractmethod
     def restore(self, partition: int, epoch: int, committed: int) -> Restored:
-        """Make the partition's state readable and writable under `epoch`; waits. Raises `LogError` if it
-        can't.
+        """Make the partition's state readable and writable under `epoch`; waits.
+
+        Raises `LogError` if it can't.
         """
 
     @abstractmethod
@@ -171,12 +172,14 @@ class Store(ABC):
 
     @abstractmethod
     def release(self, partition: int, epoch: int) -> bool:
-        """Wait (at most 3 s) until the partition's writes are durable, then forget it here; False if some are
-        not.
+        """Wait (at most 3 s) until the partition's writes are durable, then forget it here.
+
+        False if some are not.
         """
 
     @abstractmethod
     def counts(self) -> tuple[int, float | None]:
-        """(rows in all partitions owned, earliest `appended_at` among them), as of a few seconds ago; never
-        waits.
+        """(rows in all partitions owned, earliest `appended_at` among them), as of a few seconds ago.
+
+        Never waits.
         """

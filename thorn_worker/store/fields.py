@@ -13,8 +13,10 @@ Word = TypeVar("Word", bound=StrEnum)
 
 
 class Fields:
-    """A decoded map. Every reader raises `MalformedRecord` with the key that is missing or of the wrong
-    type."""
+    """A decoded map.
+
+    Every reader raises `MalformedRecord` with the key that is missing or of the wrong type.
+    """
 
     __slots__ = ("_map",)
 
@@ -23,8 +25,10 @@ class Fields:
 
     @classmethod
     def of_row(cls, value: bytes, version: int) -> Self:
-        """The map in `value`, whose ``v`` must be from 1 to `version`. Raises `UnsupportedRecord` beyond
-        that."""
+        """The map in `value`, whose ``v`` must be from 1 to `version`.
+
+        Raises `UnsupportedRecord` beyond that.
+        """
         try:
             decoded = msgpack.unpackb(value, strict_map_key=False)
         except Exception as error:  # whatever its C core meets: ValueError, TypeError, UnicodeDecodeError

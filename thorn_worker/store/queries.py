@@ -55,8 +55,10 @@ _SELECT_ANY: Final = (
 
 
 def restore(connection: sqlite3.Connection, lease: tuple[int, str, int], committed: int) -> Restored:
-    """What a partition holds. lease: (partition, owner, epoch). Raises `LogUnavailable` if it does not
-    stand."""
+    """What a partition holds.
+
+    lease: (partition, owner, epoch). Raises `LogUnavailable` if it does not stand.
+    """
     partition, owner, epoch = lease
     now = connection.execute(
         "SELECT owner, epoch FROM partitions WHERE partition = ?", (partition,)
