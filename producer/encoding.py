@@ -61,7 +61,15 @@ def _encode(data: object, content_type: str) -> bytes:
 
 def _json(data: object) -> bytes:
     try:
-        return _ENCODER.encode(data).encode("ascii")
+        text = _ENCODER.encode(data)
+        if _SURROGATE in text:  # a pair, or a half that receivers' parsers would refuse
+            _UNESCAPED.encode(data).encode()
+        return text.encode("ascii")
+    except UnicodeEncodeError as error:
+        raise PayloadError(
+            "A text in the data holds half of a surrogate pair, which JSON can't carry: decode it properly "
+            "first."
+        ) from error
     except RecursionError as error:
         raise PayloadError("The data is nested too deeply for JSON: flatten it.") from error
     except (TypeError, ValueError) as error:
@@ -96,6 +104,9 @@ def _default(value: object) -> str:
 
 
 _ENCODER: Final = json.JSONEncoder(allow_nan=False, default=_default)
+_UNESCAPED: Final = json.JSONEncoder(allow_nan=False, default=_default, ensure_ascii=False)
+#: How escapes of U+D800 … U+DFFF begin.
+_SURROGATE: Final = "\\ud"
 
 
 def _json_trouble(data: object) -> str | None:

@@ -10,9 +10,19 @@ THREADS: Final = 128
 #: A native thread that decodes rows gives the interpreter back to the event loop within this many seconds.
 SWITCH_INTERVAL_S: Final = 0.001
 
+#: Ended by Ctrl-C before `thorn_worker.cli.app`, which has the other exit codes, could be loaded.
+INTERRUPTED: Final = 130
+
 
 def main() -> int:
     """Run the command line and return its exit code. The console script calls this."""
+    try:
+        return _patched()
+    except KeyboardInterrupt:  # while modules load; a command that runs ends by itself
+        return INTERRUPTED
+
+
+def _patched() -> int:
     import gevent
 
     # Both must happen before the hub exists and before anything takes an unpatched lock or socket, so nothing

@@ -55,7 +55,6 @@ class PartitionRow:
     committed: int
     lag: int
     in_flight: int
-    pending: int | None = None
     paused: bool = False
 
 
@@ -261,12 +260,11 @@ def render(status: Status, sources: Sources) -> str:
             row.committed,
             row.lag,
             row.in_flight,
-            "" if row.pending is None else row.pending,
             "yes" if row.paused else "",
         )
         for row in status.partitions
     ]
-    heads = ("partition", "owner", "state", "committed", "lag", "in flight", "pending", "paused")
+    heads = ("partition", "owner", "state", "committed", "lag", "in flight", "paused")
     causes = "".join(f'<p class="bad">{escape(cause)}</p>' for cause in readiness.causes)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -244,13 +244,6 @@ CONNECTIONS_REUSED: Final = Metric(
     meaning="Attempts that went over a connection already open.",
     when_it_rises="Good.",
 )
-BREAKERS_OPEN: Final = Metric(
-    name="thorn_breakers_open",
-    kind=Kind.GAUGE,
-    unit="breakers",
-    meaning="Hosts and endpoints that are only probed at the moment.",
-    when_it_rises="Many at once: look at this machine's own network and name servers first.",
-)
 LOOP_LAG: Final = Metric(
     name="thorn_loop_lag_seconds",
     kind=Kind.HISTOGRAM,
@@ -279,7 +272,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     *(RECORDS_READ, ATTEMPTS, DELIVERIES, DEAD_LETTERS, ATTEMPT_DURATION, DELIVERY_AGE),
     *(OLDEST_UNTRIED, OLDEST_PENDING, PENDING, UNRESOLVED, IN_FLIGHT, LANES, LAG),
     *(PARTITIONS_OWNED, PARTITIONS_PAUSED, COMMITS, STORE_WRITES, JOURNAL_ERRORS),
-    *(CONNECTIONS_OPENED, CONNECTIONS_REUSED, BREAKERS_OPEN, LOCAL_ERRORS, LOOP_LAG, BUILD_INFO),
+    *(CONNECTIONS_OPENED, CONNECTIONS_REUSED, LOCAL_ERRORS, LOOP_LAG, BUILD_INFO),
 )
 
 

@@ -9,6 +9,7 @@ import gevent
 from producer.errors import LogError
 from thorn_worker.dispatcher import Dispatcher
 from thorn_worker.log.contract import Assignment, CommitRequest, LogInfo, LogReader
+from thorn_worker.logs import RateLimited
 from thorn_worker.offsets import WINDOW_OFFSETS, Progress, Tracker, decode
 from thorn_worker.store.contract import Store
 from thorn_worker.tally import Tally
@@ -47,6 +48,7 @@ class Partitions:
         self._info = info
         self._tally = tally
         self._restored = restored
+        self._complaints = RateLimited(_logger)
         self._homes: dict[int, Home] = {}
         self._left: dict[int, Tracker] = {}
         self._stopped = False
@@ -138,7 +140,10 @@ class Partitions:
                 found = self._store.restore(home.partition, home.epoch, home.committed)
                 break
             except LogError as error:
-                _logger.error("partition %d can't be restored and is tried again: %s", home.partition, error)
+                home.trouble = str(error)
+                self._complaints.error(
+                    "restore", "partitions can't be restored and are tried again: %s", error
+                )
                 gevent.sleep(RESTORE_AGAIN_S)
         if not home.alive:
             return

@@ -39,7 +39,8 @@ class Reporter:
         )
 
     def refresh(self) -> None:
-        """Ask the log how far it reaches; waits."""
+        """Ask the log how far it reaches, which waits, and the store to count again, which does not."""
+        self._parts.store.counts()
         owned = [home.partition for home in self._partitions.all()]
         self._ends = dict(self._parts.reader.end_offsets(owned)) if owned else {}
 
@@ -84,7 +85,7 @@ class Reporter:
 
     def _cause(self, home: Home) -> str | None:
         if home.restoring:
-            return f"partition {home.partition} is being restored"
+            return f"partition {home.partition} is being restored{home.trouble and f': {home.trouble}'}"
         stands_s = self._parts.clock.steady() - home.moved_at
         if home.tracker.incomplete and stands_s > STANDING_S:
             why = "its window is full" if home.paused else f"{home.in_flight()} attempts are under way"

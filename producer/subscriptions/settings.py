@@ -144,7 +144,13 @@ def _asked(source: _Source, occasion: Occasion, depth: int = 0) -> Iterator[Subs
     if isinstance(source, _Reference):
         parts: Iterable[_Source] = source.resolve(depth)
     else:
-        returned = source.call(occasion.event_name, sender=occasion.sender, **occasion.context)
+        try:
+            returned = source.call(occasion.event_name, sender=occasion.sender, **occasion.context)
+        except Exception as error:
+            raise SubscriptionError(
+                f"The subscriber {source.name} raised {type(error).__name__} for {occasion.event_name!r}, so "
+                f"the event was not sent: {error}"
+            ) from error
         parts = _sources(source.pattern, returned, depth + 1, maker=f"made by {source.name}")
     for part in parts:
         yield from _asked(part, occasion, depth + 1)

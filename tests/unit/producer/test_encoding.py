@@ -213,3 +213,14 @@ def test_a_named_tuple_is_a_list_in_json() -> None:
     point = namedtuple("point", "x y")
 
     assert Encoder(point(1, 2)).body(JSON) == b"[1, 2]"
+
+
+@pytest.mark.parametrize("good", ["\U0001f600", "\\ud800 as text", "caf\u00e9"])
+def test_pairs_of_surrogates_and_what_only_looks_like_halves_are_fine(good: str) -> None:
+    assert json.loads(Encoder({"text": good}).body(JSON)) == {"text": good}
+
+
+@pytest.mark.parametrize("bad", ["\ud800", "a\udcffb"])
+def test_half_of_a_surrogate_pair_is_refused(bad: str) -> None:
+    with pytest.raises(PayloadError, match="half of a surrogate pair"):
+        Encoder({"text": [bad]}).body(JSON)

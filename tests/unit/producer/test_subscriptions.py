@@ -315,12 +315,15 @@ def test_a_callable_object_is_named_by_its_class() -> None:
         Subscribers({"a": Router()}).match("a")
 
 
-def test_an_error_of_a_callable_passes_through() -> None:
+def test_an_error_of_a_callable_is_told_with_its_name() -> None:
     def broken(event_name: str, **context: object) -> object:
         raise LookupError("no such tenant")
 
-    with pytest.raises(LookupError, match="no such tenant"):
+    with pytest.raises(
+        SubscriptionError, match=r"broken raised LookupError for 'a'.*no such tenant"
+    ) as refusal:
         Subscribers({"a": broken}).match("a")
+    assert isinstance(refusal.value.__cause__, LookupError)
 
 
 def test_a_callable_that_returns_itself_is_refused() -> None:

@@ -32,7 +32,6 @@ PROMISED = [
     "thorn_commits_total{result}",
     "thorn_connections_opened_total",
     "thorn_connections_reused_total",
-    "thorn_breakers_open",
     "thorn_loop_lag_seconds",
 ]
 
