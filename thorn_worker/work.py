@@ -98,12 +98,13 @@ class Home:
     """One partition in one epoch of ours.
 
     works: every life of it that is in memory; hidden: those of them that have a row, or are about to, which
-    must not be loaded again. stored: (offset, index) of rows found at the restore; such a life read again is
-    complete at once. unresolved: subscriptions whose rows wait until the worker knows them; resolved: it does,
-    and they are being loaded. watchers: see `departures`. unacknowledged: when each write under way was made
-    (steady clock). leaving: it is being revoked, nothing starts any more. alive: False once it was revoked or
-    lost: what finishes later changes nothing. restoring: no delivery starts yet; trouble: why the last try to
-    restore it failed. moved_at: when the watermark last moved, or nothing was incomplete (steady clock).
+    must not be loaded again. stored: (offset, index) of rows found at the restore; such a life read again
+    is complete at once. unresolved: subscriptions whose rows wait until the worker knows them; resolved: it
+    does, and they are being loaded. watchers: see `departures`. unacknowledged: when each write under way
+    was made (steady clock). leaving: it is being revoked, nothing starts any more. alive: False once it was
+    revoked or lost: what finishes later changes nothing. restoring: no delivery starts yet; trouble: why
+    the last try to restore it failed. moved_at: when the watermark last moved, or nothing was incomplete
+    (steady clock).
     """
 
     partition: int

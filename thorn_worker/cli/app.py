@@ -1,5 +1,6 @@
 """``thorn-worker``: the group of commands, and what a user sees when one of them fails."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,10 @@ FAILED: Final = 1
 USAGE: Final = 2
 REFUSED: Final = 3
 NO_LOG: Final = 4
+#: How a system refuses what a program writes.
+_UNWRITABLE: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.ECONNRESET}
+)
 #: Ended by Ctrl-C, as shells have it: 128 + SIGINT.
 INTERRUPTED: Final = 130
 
@@ -57,19 +62,33 @@ def execute(arguments: Sequence[str]) -> int:
     """Run one command line. Returns the exit code; a user's mistake is one sentence on stderr."""
     try:
         result = cli.main(args=list(arguments), prog_name="thorn-worker", standalone_mode=False)
+        if sys.stdout is not None:  # None: it was closed before Python started, so nothing was printed
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a list has seen enough. Python would complain once more while flushing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except ThornError as error:
+    except ThornError as error:  # before OSError: NotAcknowledged is a TimeoutError too
         click.echo(f"thorn-worker: {error}", err=True)
         return exit_code(error)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        _drop_output()
+        if not isinstance(error, BrokenPipeError):  # then the reader of a list has seen enough
+            reason = error.strerror or error
+            click.echo(f"thorn-worker: the output can't be written ({reason}): check where it goes", err=True)
+        return FAILED
     return result if isinstance(result, int) else 0
+
+
+def _drop_output() -> None:
+    """Send what stdout still holds nowhere: Python would complain once more while flushing at exit."""
+    if sys.stdout is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def exit_code(error: ThornError) -> int:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,6 +80,22 @@ def inspecting(settings: Settings) -> Iterator[Inspector]:
         yield inspector
     finally:
         inspector.close()
+
+
+class Seconds(click.ParamType[float]):
+    """A span in seconds, 0 or more. Neither ``inf`` nor ``nan``: no clock reaches them."""
+
+    name = "seconds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; a usage error for anything else."""
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = math.nan
+        if not 0 <= number < math.inf:
+            self.fail(f"{value!r} must be a finite number of seconds, 0 or more", param, ctx)
+        return number
 
 
 class Instant(click.ParamType[float]):

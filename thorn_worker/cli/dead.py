@@ -10,10 +10,18 @@ import click
 
 from producer.config import Settings
 from thorn_worker.cli.common import Common, inspecting, with_common
-from thorn_worker.cli.output import body_option, json_option, limit_option, print_list, show_rows
+from thorn_worker.cli.output import (
+    body_option,
+    is_terminal,
+    json_option,
+    limit_option,
+    print_list,
+    show_rows,
+)
 from thorn_worker.cli.rows import details, letter_row
 from thorn_worker.cli.selecting import require_found, require_some, with_selection
 from thorn_worker.inspector import RowFilter
+from thorn_worker.outcome import Death
 from thorn_worker.store.contract import DeadLetter
 
 _COLUMNS: Final = ("id", "event", "host", "attempts", "reason", "died_at")
@@ -28,7 +36,7 @@ def dead() -> None:
 
 @dead.command("list")
 @with_common
-@with_selection
+@with_selection(tuple(Death))
 @limit_option
 @json_option
 def list_(wanted: RowFilter, common: Common, limit: int | None, as_json: bool) -> None:
@@ -39,7 +47,7 @@ def list_(wanted: RowFilter, common: Common, limit: int | None, as_json: bool) -
 
 @dead.command("show")
 @with_common
-@with_selection
+@with_selection(tuple(Death))
 @body_option
 @json_option
 def show(wanted: RowFilter, common: Common, body: bool, as_json: bool) -> None:
@@ -53,7 +61,7 @@ def show(wanted: RowFilter, common: Common, body: bool, as_json: bool) -> None:
 
 @dead.command("replay")
 @with_common
-@with_selection
+@with_selection(tuple(Death))
 @click.option("--dry-run", is_flag=True, help="Only count, by reason and host.")
 @click.option("--keep-expiry", is_flag=True, help="Keep each delivery's own expiry instead of clearing it.")
 @click.option(
@@ -73,10 +81,19 @@ def replay(
         require_found(wanted, meant, "dead letter that can be replayed")
         if dry_run or not meant:
             return
-        if not yes and sys.stdin.isatty() and sys.stdout.isatty():
-            click.confirm(f"Replay {meant}?", abort=True)
+        if not yes:
+            _confirm(meant)
         done = _replay(settings, islice(_replayable(inspector.letters(wanted), ends), limit), keep_expiry)
     click.echo(f"{done} of {meant} replayed")
+
+
+def _confirm(meant: int) -> None:
+    """Ask whoever sits at the terminal. Where nobody does, a usage error: silence is no consent."""
+    if not is_terminal(sys.stdin):
+        raise click.UsageError(
+            f"{meant} dead letters would be sent again and there is no terminal to ask at: give --yes"
+        )
+    click.confirm(f"Replay {meant}?", abort=True, err=True)
 
 
 def _replayable(letters: Iterable[DeadLetter], ends: Mapping[int, int]) -> Iterator[DeadLetter]:

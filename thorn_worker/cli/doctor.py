@@ -170,12 +170,12 @@ def _host(pools: Pools, target: Target) -> Finding:
     try:
         connection = pools.acquire(target, time.monotonic() + _PATIENCE_S)
     except NotConnected as error:
-        advice = (
-            "allow it with allow_hosts or allow_networks, if it is yours"
-            if error.blocked
-            else "ask its owner"
-        )
-        return Finding(target.host, State.FAIL, f"{error.phase}: {error}", advice)
+        finding, advice = str(error), "ask its owner"
+        if error.blocked:
+            # The guard names the settings that permit an address only where there are any.
+            finding, _, hint = finding.partition("; ")
+            advice = f"{hint}, if it is yours" if hint else "correct the URL: no setting permits this address"
+        return Finding(target.host, State.FAIL, f"{error.phase}: {finding}", advice)
     except LocalFailure as error:
         return Finding(target.host, State.FAIL, str(error), "free files, memory or ports on this machine")
     address = connection.address

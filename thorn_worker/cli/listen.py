@@ -15,7 +15,8 @@ from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
 from producer.errors import ConfigurationError
-from thorn_worker.cli.output import instant, json_option
+from thorn_worker.cli.common import Seconds
+from thorn_worker.cli.output import instant, json_option, json_text, printable
 from thorn_worker.http.signing import key_of, verify, verify_hook_hmac
 from thorn_worker.listener import open_listener
 
@@ -42,11 +43,9 @@ class Received:
     def line(self) -> str:
         """Two lines for people: what came, and the beginning of the body."""
         named = f"{self.event or '-'} delivery={self.delivery or '-'} attempt={self.attempt or '-'}"
+        came = f"{self.method} {self.path} {named} signature: {self.signature} -> {self.status}"
         preview = self.body.translate({10: " ", 13: " "})[:_PREVIEW]
-        return (
-            f"{instant(self.at)} {self.method} {self.path} {named} signature: {self.signature} "
-            f"-> {self.status}\n    {self.bytes} bytes: {preview}"
-        )
+        return f"{instant(self.at)} {printable(came)}\n    {self.bytes} bytes: {printable(preview)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +151,7 @@ class Statuses(click.ParamType[tuple[int, ...]]):
 )
 @click.option("--hmac-secret", metavar="TEXT", help="Secret of Hook-HMAC.")
 @click.option("--status", "statuses", type=Statuses(), default="200", help="Answers in turn: 200,500,…")
-@click.option(
-    "--delay", "delay_s", type=click.FloatRange(min=0), default=0.0, help="Seconds before each answer."
-)
+@click.option("--delay", "delay_s", type=Seconds(), default=0.0, help="Seconds before each answer.")
 @json_option
 def listen(
     host: str,
@@ -211,7 +208,7 @@ def _checked(secrets: tuple[str, ...]) -> tuple[str, ...]:
 
 def _printer(as_json: bool) -> Callable[[Received], None]:
     if as_json:
-        return lambda received: click.echo(json.dumps(asdict(received), ensure_ascii=False))
+        return lambda received: click.echo(json_text(asdict(received)))
     return lambda received: click.echo(received.line())
 
 

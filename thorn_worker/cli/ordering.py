@@ -9,7 +9,7 @@ import click
 
 from producer.config import Settings
 from producer.model import Command
-from thorn_worker.cli.common import inspecting
+from thorn_worker.cli.common import Seconds, inspecting
 from thorn_worker.inspector import Inspector
 from thorn_worker.store.contract import Pending
 
@@ -29,7 +29,7 @@ def with_wait(function: Callable[Concatenate[float | None, P], R]) -> Callable[P
     """Give a command ``--wait`` and ``--timeout``; its first argument is the seconds to wait, or None."""
 
     @click.option("--wait", is_flag=True, help="Wait until the owners of the partitions have applied it.")
-    @click.option("--timeout", type=click.FloatRange(min=0), default=60.0, help="Seconds to wait (60).")
+    @click.option("--timeout", type=Seconds(), default=60.0, help="Seconds to wait (60).")
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         timeout_s = kwargs.pop("timeout")
@@ -68,19 +68,20 @@ def _order_ids(settings: Settings, op: str, by_partition: Mapping[int, Sequence[
 
 
 def report(settings: Settings, positions: Sequence[Position], wait_s: float | None) -> None:
-    """Say where the commands stand and how far behind the readers are.
+    """Say how many partitions the commands went to and how far behind their readers are.
 
-    With `wait_s`, wait until they are applied.
+    With `wait_s`, wait until they are applied. Nothing is said where nothing was ordered.
 
     Raises `click.ClickException` (exit 1) if time runs out first.
     """
+    if not positions:
+        return
     with inspecting(settings) as inspector:
-        behind = _behind(inspector, positions)
-        for partition, offset in positions:
-            records = behind[partition, offset]
-            click.echo(
-                f"partition {partition}, offset {offset}: the reader is {records} records behind", err=True
-            )
+        furthest = max(_behind(inspector, positions).values())
+        click.echo(
+            f"appended to {_partitions(positions)}, the furthest reader is {furthest} records behind",
+            err=True,
+        )
         if wait_s is not None:
             _wait(inspector, positions, wait_s)
 
@@ -95,7 +96,13 @@ def _wait(inspector: Inspector, positions: Sequence[Position], wait_s: float) ->
                 "log and take effect as soon as a worker owns their partitions"
             )
         time.sleep(_LOOK_S)
-    click.echo("applied", err=True)
+    count = len({partition for partition, _ in positions})
+    click.echo(f"applied on {count} of {_partitions(positions)}", err=True)
+
+
+def _partitions(positions: Sequence[Position]) -> str:
+    count = len({partition for partition, _ in positions})
+    return f"{count} partition{'' if count == 1 else 's'}"
 
 
 def _behind(inspector: Inspector, positions: Sequence[Position]) -> dict[Position, int]:

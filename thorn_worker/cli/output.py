@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final, TextIO, TypeAlias
 
 import click
 from rich.console import Console
@@ -23,11 +23,39 @@ limit_option: Final = click.option(
 TABLE_ROWS: Final = 100
 #: Width of a table that goes into a file or a pipe: ids must stay whole for grep.
 _PIPE_WIDTH: Final = 240
+#: A terminal with fewer columns gets each row as a block: a table would break ids, which are there to copy.
+_TABLE_WIDTH: Final = 100
+
+#: DEL and the C1 controls, which JSON does not escape by itself.
+_LATE_CONTROLS: Final = range(0x7F, 0xA0)
+_JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in _LATE_CONTROLS}
+_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *_LATE_CONTROLS)}
+
+
+def printable(text: str) -> str:
+    """`text` in one line, with control characters spelt out: receivers and senders wrote it, and a terminal
+    would obey it.
+
+    >>> print(printable("two\\nlines, \\x1b[31mred"))
+    two\\x0alines, \\x1b[31mred
+    """
+    return text.translate(_ESCAPES)
+
+
+def json_text(value: object) -> str:
+    """`value` as JSON in one line, readable in any language and without a raw control character."""
+    return json.dumps(value, ensure_ascii=False).translate(_JSON_ESCAPES)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """True if a person sits at `stream`; Python has None for one that was closed before the start."""
+    return stream is not None and stream.isatty()
 
 
 def console() -> Console:
-    """A console on stdout that cuts nothing when stdout is not a terminal."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+    """A console on stdout that cuts nothing when stdout is not a terminal, and takes no text for markup."""
+    width = None if is_terminal(sys.stdout) else _PIPE_WIDTH
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_list(rows: Iterable[Row], columns: Sequence[str], limit: int | None, *, as_json: bool) -> None:
@@ -36,26 +64,40 @@ def print_list(rows: Iterable[Row], columns: Sequence[str], limit: int | None, *
         print_json(rows if not limit else _first(rows, limit))
         return
     limit = TABLE_ROWS if limit is None else limit
+    shown = [
+        {column: row.get(column) for column in columns}
+        for row in (_first(rows, limit + 1) if limit else rows)
+    ]
+    more = bool(limit) and len(shown) > limit
+    _print_table(shown[:limit] if limit else shown, columns)
+    if more:
+        click.echo(f"There are more; --limit 0 shows all, --limit N the first N (here {limit}).", err=True)
+
+
+def _print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    screen = console()
+    if not rows:
+        screen.print("none")
+        return
+    if screen.width < _TABLE_WIDTH:
+        for row in rows:
+            print_details(row)
+            click.echo()
+        return
     table = Table(box=None, pad_edge=False)
     for column in columns:
         # What a user copies must stay in one piece.
         table.add_column(column, overflow="fold", no_wrap=column in ("id", "host"))
-    more = False
     for row in rows:
-        if limit and table.row_count == limit:
-            more = True
-            break
-        table.add_row(*(cell(column, row.get(column)) for column in columns))
-    console().print(table if table.row_count else "none")
-    if more:
-        click.echo(f"There are more; --limit 0 shows all, --limit N the first N (here {limit}).", err=True)
+        table.add_row(*(cell(column, row[column]) for column in columns))
+    screen.print(table)
 
 
 def print_json(rows: Iterable[Row]) -> None:
     """A JSON array, written row by row: a list may be longer than memory."""
     separator = "["
     for row in rows:
-        click.echo(separator + json.dumps(row, ensure_ascii=False), nl=False)
+        click.echo(separator + json_text(row), nl=False)
         separator = ",\n "
     click.echo("]" if separator != "[" else "[]")
 
@@ -92,12 +134,12 @@ def print_details(row: Row) -> None:
 
 
 def cell(name: str, value: object) -> str:
-    """A value as people read it: instants (names in ``_at``) in UTC, nothing as ``-``."""
+    """A value as people read it, in one line: instants (names in ``_at``) in UTC, nothing as ``-``."""
     if value is None or value == "":
         return "-"
     if name.endswith("_at") and isinstance(value, int | float):
         return instant(value)
-    return str(value)
+    return printable(str(value))
 
 
 def instant(at: float) -> str:

@@ -12,9 +12,13 @@ from thorn_worker.cli.output import body_option, json_option, limit_option, prin
 from thorn_worker.cli.rows import details, pending_row
 from thorn_worker.cli.selecting import by_endpoint_only, require_found, require_some, with_selection
 from thorn_worker.inspector import RowFilter
+from thorn_worker.outcome import Outcome
+from thorn_worker.store.contract import NOT_BEFORE, UNRESOLVED
 
 #: Columns of the table; programs get all fields.
 _COLUMNS: Final = ("id", "event", "host", "attempts", "reason", "due_at")
+#: Why a delivery can wait.
+_REASONS: Final = (*(word for word in Outcome if word is not Outcome.DELIVERED), UNRESOLVED, NOT_BEFORE)
 
 
 @click.group()
@@ -24,7 +28,7 @@ def pending() -> None:
 
 @pending.command("list")
 @with_common
-@with_selection
+@with_selection(_REASONS)
 @limit_option
 @json_option
 def list_(wanted: RowFilter, common: Common, limit: int | None, as_json: bool) -> None:
@@ -35,7 +39,7 @@ def list_(wanted: RowFilter, common: Common, limit: int | None, as_json: bool) -
 
 @pending.command("show")
 @with_common
-@with_selection
+@with_selection(_REASONS)
 @body_option
 @json_option
 def show(wanted: RowFilter, common: Common, body: bool, as_json: bool) -> None:
@@ -49,7 +53,7 @@ def show(wanted: RowFilter, common: Common, body: bool, as_json: bool) -> None:
 
 @pending.command("retry")
 @with_common
-@with_selection
+@with_selection(_REASONS)
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @with_wait
 def retry(wait_s: float | None, wanted: RowFilter, common: Common, dry_run: bool) -> None:
@@ -59,7 +63,7 @@ def retry(wait_s: float | None, wanted: RowFilter, common: Common, dry_run: bool
 
 @pending.command("cancel")
 @with_common
-@with_selection
+@with_selection(_REASONS)
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @with_wait
 def cancel(wait_s: float | None, wanted: RowFilter, common: Common, dry_run: bool) -> None:

@@ -1,7 +1,7 @@
 """Which deliveries a command means: the options that ``pending`` and ``dead`` share."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
@@ -21,23 +21,39 @@ def by_endpoint_only(wanted: RowFilter) -> bool:
     return not any(rest) and bool(wanted.subs) != bool(wanted.hosts)
 
 
-def with_selection(function: Callable[Concatenate[RowFilter, P], R]) -> Callable[P, R]:
-    """Give a command ``[ID]…`` and the selecting options; its first argument is a `RowFilter`."""
+def with_selection(
+    reasons: Sequence[str],
+) -> Callable[[Callable[Concatenate[RowFilter, P], R]], Callable[P, R]]:
+    """Give a command ``[ID]…`` and the selecting options; its first argument is a `RowFilter`.
 
+    reasons: the words that ``--reason`` takes.
+    """
+    return functools.partial(_with_selection, click.Choice([str(word) for word in reasons]))
+
+
+def _with_selection(
+    reason: click.Choice[str], function: Callable[Concatenate[RowFilter, P], R]
+) -> Callable[P, R]:
     @click.argument("ids", nargs=-1, metavar="[ID]...")
     @click.option(
-        "--subscription", "subs", multiple=True, metavar="ID", help="Of this subscription; repeatable."
+        "--subscription",
+        "subs",
+        type=click.UUID,
+        multiple=True,
+        metavar="ID",
+        help="Of this subscription; repeatable.",
     )
     @click.option(
         "--host", "hosts", multiple=True, metavar="URL", help="To this host, as lists show it; repeatable."
     )
-    @click.option("--reason", "reasons", multiple=True, metavar="WORD", help="With this reason.")
+    @click.option("--reason", "reasons", type=reason, multiple=True, help="With this reason; repeatable.")
     @click.option("--since", "since_at", type=Instant(), help="Not before: 2h, 3d (ago) or an ISO time.")
     @click.option("--until", "until_at", type=Instant(), help="Not after: the same.")
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         names = ("ids", "subs", "hosts", "reasons", "since_at", "until_at")
         chosen: dict[str, Any] = {name: kwargs.pop(name) for name in names}
+        chosen["subs"] = tuple(map(str, chosen["subs"]))
         chosen["hosts"] = tuple(map(_host, chosen["hosts"]))
         return function(RowFilter(**chosen), *args, **kwargs)
 

@@ -2,12 +2,20 @@
 
 import json
 import sys
+import time
+from typing import Final
 
 import click
 
 from producer import Producer, Receipt
-from thorn_worker.cli.common import Common, with_common
+from producer.client import FLUSH_TIMEOUT_S
+from producer.errors import NotAcknowledged
+from producer.receipts import Status
+from thorn_worker.cli.common import Common, Seconds, with_common
 from thorn_worker.cli.output import json_option
+
+#: Once ``--timeout`` is over, closing may take this many seconds more.
+_CLOSE_S: Final = 0.5
 
 
 @click.command()
@@ -17,9 +25,7 @@ from thorn_worker.cli.output import json_option
 @click.option("--sender", metavar="NAME", help="Only for subscriptions of this sender, and those of any.")
 @click.option("--event-id", metavar="ID", help="Your own id; the same one sent twice is the same deliveries.")
 @click.option("--wait", is_flag=True, help="Fail unless the log acknowledges within --timeout.")
-@click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0), default=30.0, help="Seconds to wait (30)."
-)
+@click.option("--timeout", "timeout_s", type=Seconds(), default=30.0, help="Seconds to wait (30).")
 @json_option
 def send(
     common: Common,
@@ -33,11 +39,22 @@ def send(
 ) -> None:
     """Send EVENT with JSON data (- reads stdin; nothing means {}) to everybody who subscribed to it."""
     payload = _payload(data)
-    with Producer(**common.overrides()) as service:
+    deadline = time.monotonic() + timeout_s
+    late: NotAcknowledged | None = None
+    close_s = FLUSH_TIMEOUT_S
+    service = Producer(**common.overrides())
+    try:
         receipt = service.send(event, payload, sender=sender, event_id=event_id)
         if wait:
-            receipt.wait(timeout_s)
-    # Closing has flushed, so the outcome is known also without --wait.
+            close_s = _CLOSE_S
+            receipt.wait(max(0.0, deadline - time.monotonic()))
+    except NotAcknowledged as error:
+        late = error
+    finally:
+        service.close(close_s)
+    # Closing has flushed: the outcome is known also without --wait, and a late acknowledgement counts.
+    if late is not None and receipt.status is not Status.ACKNOWLEDGED:
+        raise late
     if receipt.error is not None:
         raise receipt.error
     _print(receipt, as_json)
@@ -46,12 +63,30 @@ def send(
 def _payload(text: str | None) -> object:
     if text is None:
         return {}
+    if text == "-":
+        source, advice = "what stdin holds", "pipe one JSON value in, in UTF-8"
+    else:
+        source, advice = "this", "quote it for your shell, like '{\"id\": 7}'"
     try:
-        return json.loads(sys.stdin.read() if text == "-" else text, parse_constant=_no_constant)
-    except ValueError as error:
+        text = _stdin() if text == "-" else text
+        text.encode()  # bytes of the command line that are not UTF-8 came as lone surrogates
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, OSError) as error:
+        raise click.BadParameter(f"{source} is not JSON ({error}): {advice}", param_hint="JSON") from error
+    except RecursionError as error:
         raise click.BadParameter(
-            f"this is not JSON ({error}): quote it for your shell, like '{{\"id\": 7}}'", param_hint="JSON"
+            f"{source} is nested too deeply: make it flatter", param_hint="JSON"
         ) from error
+
+
+def _stdin() -> str:
+    """All of stdin. As bytes first: the locale's encoding has no say in what JSON is. Raises ValueError."""
+    if sys.stdin is None:
+        raise ValueError("stdin is closed")
+    text = sys.stdin.buffer.read().decode("utf-8")
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
 
 
 def _no_constant(name: str) -> object:

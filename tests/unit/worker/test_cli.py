@@ -1,8 +1,11 @@
 """The command line: what it refuses and how, its exit codes, how it reads times and prints lists."""
 
+import io
 import json
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from tests.support.logging import logging_restored
 from thorn_worker import __version__
 from thorn_worker.cli.app import execute, exit_code
 from thorn_worker.cli.common import Instant
-from thorn_worker.cli.output import print_json, print_list
+from thorn_worker.cli.output import print_details, print_json, print_list
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -82,6 +85,14 @@ def test_a_settings_file_that_is_not_there_is_refused(run: Run) -> None:
         ("send", "order.created", "NaN"),
         ("listen", "--status", "200,99"),
         ("listen", "--port", "70000"),
+        ("listen", "--delay", "nan"),
+        ("send", "order.created", "--timeout", "nan"),
+        ("send", "order.created", "--timeout", "inf"),
+        ("send", "order.created", '"\udcff"'),
+        ("send", "order.created", "[" * 100_000),
+        ("dead", "list", "--subscription", "not-a-uuid"),
+        ("dead", "list", "--reason", "unreachable"),
+        ("pending", "list", "--reason", "exhausted"),
     ],
 )
 def test_a_usage_error_is_exit_2(run: Run, arguments: tuple[str, ...]) -> None:
@@ -218,4 +229,82 @@ def test_the_module_runs_patched_and_without_a_traceback(tmp_path: Path) -> None
     )
     assert run.returncode == 3
     assert run.stderr.startswith("thorn-worker: no log is configured")
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\xef\xbb\xbf{}", b"[" * 100_000])
+def test_send_refuses_what_is_no_json_on_stdin(
+    run: Run, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="latin-1"))
+    code, _, err = run("send", "order.created", "-")
+    assert code == 2
+    assert "what stdin holds" in err
+
+
+def test_send_ends_soon_after_its_timeout(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Given a log that somebody else keeps locked
+    monkeypatch.setenv("THORN_SUBSCRIBERS", '{"*": "https://example.com/in"}')
+    assert run("send", "order.created", "--log", "sqlite:///thorn.db")[0] == 0
+    other = sqlite3.connect(tmp_path / "thorn.db", isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+
+        # When an event is sent and its acknowledgement waited for
+        began = time.monotonic()
+        code, _, err = run("send", "a.b", "--log", "sqlite:///thorn.db", "--wait", "--timeout", "0.2")
+
+        # Then the command gives up: a statement may wait for the lock first, but closing adds no 30 s to it
+        assert time.monotonic() - began < 15.0
+        assert code == 1
+        assert "did not acknowledge" in err
+    finally:
+        other.close()
+
+
+def test_what_strangers_wrote_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\r\x00\x07\x7f\x9b\n[bold]x"
+    harmless = r"\x1b[2J\x0d\x00\x07\x7f\x9b\x0a[bold]x"
+    print_details({"error": hostile, "history": [{"excerpt": hostile}]})
+    print_list([{"event": hostile}], ("event",), None, as_json=False)
+    out = capsys.readouterr().out
+    assert out.count(harmless) == 3
+    assert out.replace("\n", "").isprintable()
+
+    print_json([{"error": hostile}])
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    assert json.loads(out) == [{"error": hostile}]
+
+
+def test_on_a_narrow_terminal_each_row_is_a_block(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thorn_worker.cli.output.is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    print_list([{"id": "a" * 80, "due_at": 0.0}], ("id", "due_at"), None, as_json=False)
+    assert capsys.readouterr().out == f"id      {'a' * 80}\ndue_at  1970-01-01T00:00:00Z\n\n"
+
+
+def test_doctor_never_advises_to_allow_a_metadata_address(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THORN_SUBSCRIBERS", '{"a": "http://169.254.169.254/", "b": "http://127.0.0.2:9/"}')
+    out = run("doctor", "--log", "sqlite:///thorn.db", "--json")[1]
+    metadata, loopback = (row for row in json.loads(out) if row["finding"].startswith("guard: "))
+    assert "allow_" not in metadata["finding"] + metadata["advice"] + loopback["finding"]
+    assert "allow_networks" in loopback["advice"]
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "thorn_worker", "doctor"],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(Path(__file__).parents[3])},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert run.returncode == 1
+    assert run.stderr.startswith("thorn-worker: the output can't be written (No space left on device)")
     assert run.stderr.count("\n") == 1

@@ -256,7 +256,7 @@ def test_a_command_says_where_it_stands_and_how_far_the_reader_is(run: Run) -> N
     # Then the command is the sixth record
     assert code == 0
     assert out == "retry ordered for 1 deliveries\n"
-    assert err == "partition 0, offset 5: the reader is 6 records behind\n"
+    assert err == "appended to 1 partition, the furthest reader is 6 records behind\n"
 
 
 def test_waiting_for_a_command_without_a_worker_ends_in_a_failure(run: Run) -> None:
@@ -284,7 +284,7 @@ def test_ctrl_c_ends_a_waiting_command_quietly(run: Run, tmp_path: Path) -> None
 
         # Then it ends as shells expect, without a word
         assert process.wait(30) == 130
-        assert told.read_text().strip() == "partition 0, offset 5: the reader is 6 records behind"
+        assert told.read_text().strip() == "appended to 1 partition, the furthest reader is 6 records behind"
     finally:
         process.kill()
         process.wait()
@@ -301,10 +301,18 @@ def test_a_dry_run_counts_and_changes_nothing(run: Run) -> None:
 
 
 def test_a_replayed_letter_leaves_the_list_and_becomes_a_record(run: Run) -> None:
-    code, out, _ = run("dead", "replay", "--reason", "exhausted", "--reason", "malformed")
+    code, out, _ = run("dead", "replay", "--reason", "exhausted", "--reason", "malformed", "--yes")
     assert code == 0
     assert out.endswith("1 of 1 replayed\n")
     assert ids(run("dead", "list", "--json")[1]) == [delivery(3, TWO).id, "raw/0.4"]
+
+
+def test_replay_without_a_terminal_to_ask_at_wants_yes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    code, _, err = run("dead", "replay", "--reason", "exhausted")
+    assert code == 2
+    assert "give --yes" in err
+    assert len(ids(run("dead", "list", "--json")[1])) == 3
 
 
 def test_replay_stops_at_its_limit(run: Run) -> None:
