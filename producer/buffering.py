@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
-from producer.dispatch.contract import Sending
 from producer.errors import BufferFull, InvalidEvent
+from producer.sending import Sending
 
 
 def current_execution() -> tuple[object, ...]:
@@ -43,7 +43,7 @@ class Buffered:
         """Append one sending. Raises `BufferFull` when the buffer would hold more than ``max_buffered_bytes``
         together with the `kept_bytes` of earlier failed flushes.
         """
-        size_bytes = sum(len(delivery.body) for delivery in sending.deliveries)
+        size_bytes = sending.size_bytes
         held_bytes = self.size_bytes + kept_bytes
         if held_bytes and held_bytes + size_bytes > self.max_bytes:
             raise BufferFull(

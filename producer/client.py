@@ -7,30 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, TypedDict, Unpack
-from uuid import uuid4
 
 from producer.buffering import BufferContext, Buffered, BufferSlot
 from producer.config import load
 from producer.dispatch import open_dispatcher
-from producer.dispatch.contract import Dispatcher, NotDispatched, Sending
-from producer.encoding import Encoder
+from producer.dispatch.contract import Dispatcher, NotDispatched
+from producer.encoding import encode
 from producer.errors import InvalidEvent, LogError
 from producer.headers import check as check_headers
-from producer.ids import check_event_id, delivery_id
+from producer.ids import check_event_id, delivery_ids, new_event_id
 from producer.matching import validate_event_name
-from producer.model import NOTHING, Delivery
+from producer.model import NOTHING
 from producer.receipts import Accounts, Receipt
+from producer.sending import Sending
 from producer.subscriptions.settings import Subscribers
 from producer.unsent import Unsent
-from producer.wire import MAX_RECORD_BYTES, encode_batches
 
 #: `flush()` and the flush at exit wait this long for the log unless told otherwise.
 FLUSH_TIMEOUT_S: Final = 30.0
-
-#: A body above this size is packed once at `send`, to see whether it fits into a record with all that goes
-#: around it.
-_SURELY_FITS_BYTES: Final = MAX_RECORD_BYTES - 64 * 1024
-
 
 _logger = logging.getLogger("thorn.producer")
 
@@ -96,7 +90,7 @@ class Producer:
         then nothing of it was sent.
         """
         sending = self._prepare(name, data, options)
-        if not sending.deliveries:
+        if not sending.ids:
             self._accounts.unmatched_events += 1
             return sending.receipt
         buffered = self._slot.current()
@@ -104,7 +98,7 @@ class Producer:
             buffered.add(sending, self._unsent.size_bytes)
         else:
             self._dispatch(sending)
-        self._accounts.sent += len(sending.deliveries)
+        self._accounts.sent += len(sending.ids)
         return sending.receipt
 
     def buffer_events(
@@ -164,35 +158,28 @@ class Producer:
         """
         now = time.time()
         validate_event_name(name)
-        _check_options(options)
-        event_id = options.get("event_id") or str(uuid4())
+        if options:
+            _check_options(options)
+        event_id = options.get("event_id") or new_event_id()
         headers, timeout_s, expires_in_s = _request_options(options)
-        subscriptions = self._subscribers.match(
+        recipients = self._subscribers.recipients(
             name, options.get("sender"), options.get("context") or NOTHING, extra=options.get("subscribers")
         )
-        encoder = Encoder(data)
-        deliveries = tuple(
-            Delivery(
-                id=delivery_id(event_id, subscription.id),
-                event=name,
-                event_id=event_id,
-                at=now,
-                sub=subscription.id,
-                url=subscription.url,
-                type=subscription.content_type,
-                body=encoder.body(subscription.content_type),
-                lookup=subscription.needs_lookup,
-                ordered=subscription.ordered,
-                headers=headers,
-                timeout_s=timeout_s if timeout_s is not None else subscription.timeout_s,
-                expires_at=None if expires_in_s is None else now + expires_in_s,
-            )
-            for subscription in subscriptions
+        ids = delivery_ids(event_id, recipients.subs)
+        sending = Sending(
+            event=name,
+            event_id=event_id,
+            at=now,
+            bodies={content_type: encode(data, content_type) for content_type in recipients.types},
+            recipients=recipients,
+            ids=ids,
+            receipt=Receipt(event_id, ids, self._accounts),
+            headers=headers,
+            timeout_s=timeout_s,
+            expires_at=None if expires_in_s is None else now + expires_in_s,
         )
-        for delivery in deliveries:
-            if len(delivery.body) > _SURELY_FITS_BYTES:
-                encode_batches([delivery], 1)  # raises BodyTooLarge
-        return Sending(deliveries, Receipt(event_id, tuple(d.id for d in deliveries), self._accounts))
+        sending.check_size()
+        return sending
 
     def _dispatch(self, sending: Sending) -> None:
         if self._unsent:  # what an earlier flush kept stays ahead

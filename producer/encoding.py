@@ -1,4 +1,4 @@
-"""Data -> body bytes, per content type; each type at most once per event.
+"""Data -> body bytes, per content type.
 
 JSON looks as it did from Thorn 1.5: ``", "`` and ``": "`` between items, ASCII only, times as ISO 8601.
 """
@@ -26,37 +26,18 @@ _LAZY_TEXT: Final = frozenset(
 )
 
 
-class Encoder:
-    """The data of one event, encoded on demand. What `body` returned once, it returns always."""
-
-    __slots__ = ("_bodies", "_data")
-
-    def __init__(self, data: object) -> None:
-        self._data = data
-        self._bodies: dict[str, bytes] = {}
-
-    def body(self, content_type: str) -> bytes:
-        """The exact bytes to send and sign; data that is bytes goes out untouched. Raises `PayloadError`."""
-        body = self._bodies.get(content_type)
-        if body is None:
-            body = self._bodies[content_type] = _encode(self._data, content_type)
-        return body
-
-    def __repr__(self) -> str:
-        return f"Encoder({type(self._data).__name__}, encoded as {sorted(self._bodies)})"
-
-
-def _encode(data: object, content_type: str) -> bytes:
+def encode(data: object, content_type: str) -> bytes:
+    """The exact bytes to send and sign; data that is bytes goes out untouched. Raises `PayloadError`."""
     if isinstance(data, bytes):
         return data
     if isinstance(data, (bytearray, memoryview)):
         return bytes(data)
-    encode = _ENCODINGS.get(content_type)
-    if encode is None:
+    encoding = _ENCODINGS.get(content_type)
+    if encoding is None:
         raise PayloadError(
             f"The content type {content_type!r} has no encoding: use {JSON} or {FORM}, or send bytes."
         )
-    return encode(data)
+    return encoding(data)
 
 
 def _json(data: object) -> bytes:

@@ -1,7 +1,9 @@
 """Event ids and delivery ids: stable, so that a repeated send is a repeat and not a second delivery."""
 
 import hashlib
+import os
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from producer.errors import InvalidEvent
@@ -16,14 +18,27 @@ _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abc
 _EVENT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
-def delivery_id(event_id: str, subscription_id: str) -> str:
-    """uuid5 of ``event_id/subscription id`` (RFC 9562 section 5.5): the same event sent twice owes the same
-    deliveries. Written out, because it is made for every delivery and `uuid` takes three times as long.
+def delivery_ids(event_id: str, subscription_ids: Iterable[str]) -> tuple[str, ...]:
+    """For each, the uuid5 of ``event_id/subscription id`` (RFC 9562 section 5.5): the same event sent twice
+    owes the same deliveries.
+
+    Written out, because it is made for every delivery and `uuid` takes several times as long.
     """
-    digest = _PREFIX.copy()
-    digest.update(f"{event_id}/{subscription_id}".encode())
-    text = digest.hexdigest()
-    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
+    of_event = _PREFIX.copy()
+    of_event.update(f"{event_id}/".encode())
+    found = []
+    for subscription_id in subscription_ids:
+        digest = of_event.copy()
+        digest.update(subscription_id.encode())
+        text = digest.digest()[:16].hex("-", 6)
+        found.append(f"{text[:13]}-5{text[14:17]}-{_VARIANT[text[17]]}{text[18:]}")
+    return tuple(found)
+
+
+def new_event_id() -> str:
+    """A random UUID (RFC 9562 section 5.4), as `uuid.uuid4` makes it, without the object around it."""
+    text = os.urandom(16).hex("-", 6)
+    return f"{text[:13]}-4{text[14:17]}-{_VARIANT[text[17]]}{text[18:]}"
 
 
 def check_event_id(event_id: object) -> str:

@@ -137,6 +137,13 @@ class Receipt:
         if not waited_for:
             self._accounts.complain(self, error)
 
+    def settled(self, deliveries: int, error: LogError | None) -> None:
+        """That many deliveries are durable, or they failed. Called by the dispatcher."""
+        if error is None:
+            self.acknowledged(deliveries)
+        else:
+            self.failed(error)
+
     def disabled(self) -> None:
         """Nothing is sent, by choice of the settings."""
         self._finish(Status.DISABLED)

@@ -4,8 +4,9 @@ import os
 import threading
 from collections.abc import Sequence
 
-from producer.dispatch.contract import Dispatcher, NotDispatched, Sending
+from producer.dispatch.contract import Dispatcher, NotDispatched
 from producer.errors import FlushFailed
+from producer.sending import Sending
 
 
 class Unsent:
@@ -50,7 +51,7 @@ class Unsent:
                 self._dispatcher.dispatch(waiting)
             except NotDispatched as failure:
                 self._keep(failure.unsent)
-                kept = sum(len(sending.deliveries) for sending in failure.unsent)
+                kept = sum(len(sending.ids) for sending in failure.unsent)
                 raise FlushFailed(
                     f"{kept} deliveries could not be handed over and are kept for the next flush or send: "
                     f"{failure.__cause__}",
@@ -65,6 +66,6 @@ class Unsent:
 
     def _keep(self, sendings: Sequence[Sending]) -> None:
         self._kept = list(sendings)
-        self._size_bytes = sum(len(delivery.body) for sending in sendings for delivery in sending.deliveries)
+        self._size_bytes = sum(sending.size_bytes for sending in sendings)
         for sending in sendings:
             sending.receipt.buffered()

@@ -6,8 +6,8 @@ kept in `Delivery.extra` and travel on. A writer emits the lowest ``v`` that can
 `tests/golden/` hold the format.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import msgpack
 
@@ -26,6 +26,8 @@ MAX_ATTEMPTS: Final = 2**31
 
 #: Operations that a command may ask for.
 OPERATIONS: Final = frozenset({"retry", "cancel", "enable", "disable"})
+
+T = TypeVar("T")
 
 _REQUIRED: Final = (("id", str), ("event", str), ("event_id", str), ("sub", str), ("url", str), ("type", str))
 _NUMBERS: Final = ("timeout_s", "expires_at", "first_at", "not_before")
@@ -79,23 +81,30 @@ def encode_batches(deliveries: Sequence[Delivery], chunk_size: int) -> list[tupl
     A value holds at most `chunk_size` deliveries and `MAX_RECORD_BYTES`. Raises `BodyTooLarge` if a single
     delivery can't fit into a record of its own.
     """
+    return in_records(deliveries, chunk_size, encode_batch)
+
+
+def in_records(
+    entries: Sequence[T], chunk_size: int, encode: Callable[[Sequence[T]], bytes]
+) -> list[tuple[int, bytes]]:
+    """As `encode_batches`, for whatever `encode` makes one record value of."""
     values: list[tuple[int, bytes]] = []
-    for start in range(0, len(deliveries), chunk_size):
-        values += _fitting(deliveries[start : start + chunk_size])
+    for start in range(0, len(entries), chunk_size):
+        values += _fitting(entries[start : start + chunk_size], encode)
     return values
 
 
-def _fitting(chunk: Sequence[Delivery]) -> list[tuple[int, bytes]]:
-    value = encode_batch(chunk)
+def _fitting(chunk: Sequence[T], encode: Callable[[Sequence[T]], bytes]) -> list[tuple[int, bytes]]:
+    value = encode(chunk)
     if len(value) <= MAX_RECORD_BYTES:
         return [(len(chunk), value)]
     if len(chunk) == 1:
         raise BodyTooLarge(
-            f"the body for {chunk[0].event!r} makes a record of {len(value)} bytes; a record holds at most "
-            f"{MAX_RECORD_BYTES}: send a reference to the data instead of the data"
+            f"a delivery makes a record of {len(value)} bytes; a record holds at most {MAX_RECORD_BYTES}: "
+            "send a reference to the data instead of the data"
         )
     middle = len(chunk) // 2
-    return _fitting(chunk[:middle]) + _fitting(chunk[middle:])
+    return _fitting(chunk[:middle], encode) + _fitting(chunk[middle:], encode)
 
 
 def encode_command(command: Command) -> bytes:

@@ -6,27 +6,15 @@ Every dispatcher passes `tests/contract/dispatcher.py`. They are found through t
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from producer.model import Delivery
-from producer.receipts import Receipt
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """One `send` (or what is left of it): its deliveries in the order of the subscriptions, and its
-    receipt.
-    """
-
-    deliveries: tuple[Delivery, ...]
-    receipt: Receipt
+from producer.sending import Sending
 
 
 class NotDispatched(Exception):
     """Part of a dispatch did not leave. `unsent` holds it in order; ``__cause__`` says why."""
 
     def __init__(self, unsent: Sequence[Sending]) -> None:
-        super().__init__(f"{sum(len(s.deliveries) for s in unsent)} deliveries not sent")
+        super().__init__(f"{sum(len(sending.ids) for sending in unsent)} deliveries not sent")
         self.unsent = tuple(unsent)
 
 

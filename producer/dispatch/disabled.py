@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from producer.config import Settings
-from producer.dispatch.contract import Dispatcher, Sending
+from producer.dispatch.contract import Dispatcher
+from producer.sending import Sending
 
 
 class DisabledDispatcher(Dispatcher):

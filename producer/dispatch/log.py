@@ -3,31 +3,27 @@
 `send` returns once the records are in the writer's buffer; the log's acknowledgement resolves the Receipt.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 from producer.config import Settings
-from producer.dispatch.contract import Dispatcher, NotDispatched, Sending
+from producer.dispatch.contract import Dispatcher, NotDispatched
 from producer.errors import DispatcherError, LogError
-from producer.hosts import host_of
 from producer.log import open_writer
 from producer.log.contract import LogWriter, NewRecord
-from producer.model import Delivery
-from producer.receipts import Receipt
-from producer.wire import encode_batches
+from producer.packing import Parcel, join_batches
+from producer.sending import Sending
 
 #: A flush hands its records to the writer in slices of about this size, so that a full buffer keeps only the
 #: rest.
 SLICE_BYTES: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Owed:
-    """A delivery and the receipt that waits for it."""
-
-    delivery: Delivery
-    receipt: Receipt
+#: A delivery by its sending, and its position among the deliveries of that.
+_Owed: TypeAlias = tuple[Sending, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class _Part:
     """One record to append, and what it carries."""
 
     record: NewRecord
-    owed: tuple[_Owed, ...]
+    owed: Sequence[_Owed]
 
 
 class LogDispatcher(Dispatcher):
@@ -77,9 +73,15 @@ class LogDispatcher(Dispatcher):
         return self.writer.blocked_s
 
     def _dispatch_whole(self, sending: Sending) -> None:
+        parcels = sending.parcels()
+        records = [
+            NewRecord(host, value)
+            for host, positions in sending.recipients.by_host
+            for _, value in join_batches([parcels[position] for position in positions], self._chunk_size)
+        ]
         sending.receipt.handed_over()
         try:
-            self._append(list(self._parts([sending])))
+            self.writer.append(records, partial(sending.receipt.settled, len(parcels)))
         except LogError as error:
             raise NotDispatched([sending]) from error
 
@@ -88,30 +90,27 @@ class LogDispatcher(Dispatcher):
 
         A record holds at most `chunk_size` deliveries, of any sendings, to one host.
         """
-        by_host: dict[str, list[_Owed]] = {}
+        by_host: dict[str, tuple[list[Parcel], list[_Owed]]] = {}
         for sending in sendings:
-            for delivery in sending.deliveries:
-                by_host.setdefault(host_of(delivery.url), []).append(_Owed(delivery, sending.receipt))
-        for host, owed in by_host.items():
+            parcels = sending.parcels()
+            for host, positions in sending.recipients.by_host:
+                of_host, owed = by_host.setdefault(host, ([], []))
+                of_host += [parcels[position] for position in positions]
+                owed += [(sending, position) for position in positions]
+        for host, (of_host, owed) in by_host.items():
             start = 0
-            for count, value in encode_batches([one.delivery for one in owed], self._chunk_size):
-                yield _Part(NewRecord(host, value), tuple(owed[start : start + count]))
+            for count, value in join_batches(of_host, self._chunk_size):
+                yield _Part(NewRecord(host, value), owed[start : start + count])
                 start += count
 
     def _append(self, parts: Sequence[_Part]) -> None:
-        counts: dict[Receipt, int] = {}
-        for part in parts:
-            for one in part.owed:
-                counts[one.receipt] = counts.get(one.receipt, 0) + 1
+        deliveries = Counter(sending.receipt for part in parts for sending, _ in part.owed)
 
         def on_done(error: LogError | None) -> None:
-            for receipt, deliveries in counts.items():
-                if error is None:
-                    receipt.acknowledged(deliveries)
-                else:
-                    receipt.failed(error)
+            for receipt, count in deliveries.items():
+                receipt.settled(count, error)
 
-        for receipt in counts:
+        for receipt in deliveries:
             receipt.handed_over()
         self.writer.append([part.record for part in parts], on_done)
 
@@ -127,6 +126,8 @@ def _slice_ends(parts: Sequence[_Part]) -> Iterator[int]:
 
 def _regroup(sendings: Sequence[Sending], parts: Sequence[_Part]) -> list[Sending]:
     """What `parts` carry, as sendings in their first order."""
-    unsent = {id(one.delivery) for part in parts for one in part.owed}
-    rest = (Sending(tuple(d for d in s.deliveries if id(d) in unsent), s.receipt) for s in sendings)
-    return [sending for sending in rest if sending.deliveries]
+    left: dict[Sending, list[int]] = {sending: [] for sending in sendings}
+    for part in parts:
+        for sending, position in part.owed:
+            left[sending].append(position)
+    return [sending.part(positions) for sending, positions in left.items() if positions]

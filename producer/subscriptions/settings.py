@@ -6,16 +6,22 @@ any iterable of entries.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from producer.errors import SubscriptionError
 from producer.matching import Index, validate_pattern
 from producer.model import NOTHING, Subscription
+from producer.recipients import Recipients, recipients_of
 from producer.subscriptions.tables import subscription_of
 
 #: How deep entries may lie in each other, lists and callables counted; beyond it somebody returns himself.
 MAX_DEPTH: Final = 16
+
+#: Events (by name and sender) whose recipients are kept, and most recipients that one of them may have.
+KEPT_EVENTS: Final = 256
+KEPT_RECIPIENTS: Final = 1_000
 
 _FIELD_NAMES: Final = tuple(f.name for f in fields(Subscription) if f.name != "pattern")
 
@@ -156,10 +162,17 @@ def _asked(source: _Source, occasion: Occasion, depth: int = 0) -> Iterator[Subs
         yield from _asked(part, occasion, depth + 1)
 
 
+def _asks_code(source: _Source, depth: int = 0) -> bool:
+    """Whether a callable stands behind it, which may answer differently each time."""
+    if isinstance(source, _Reference):
+        return any(_asks_code(part, depth + 1) for part in source.resolve(depth))
+    return isinstance(source, _Code)
+
+
 class Subscribers:
     """The subscribers of one process, by pattern. Thread-safe: only what imports resolve to is ever added."""
 
-    __slots__ = ("_index", "_sources")
+    __slots__ = ("_index", "_settled_recipients", "_sources")
 
     def __init__(self, table: Mapping[str, object]) -> None:
         """Read pattern -> entry; nothing is called or imported. Raises `SubscriptionError`."""
@@ -169,7 +182,27 @@ class Subscribers:
             pairs.extend((pattern, source) for source in _sources(pattern, entry))
         self._sources = tuple(source for _, source in pairs)
         self._index = Index(pairs)
+        self._settled_recipients = lru_cache(KEPT_EVENTS)(self._find_settled_recipients)
         self.known()
+
+    def recipients(
+        self,
+        event_name: str,
+        sender: str | None = None,
+        context: Mapping[str, Any] = NOTHING,
+        *,
+        extra: object = None,
+    ) -> Recipients:
+        """What `match` says, prepared for sending; kept for the next event where no code has a say in it."""
+        settled = self._settled_recipients(event_name, sender) if extra is None else None
+        return settled or recipients_of(self.match(event_name, sender, context, extra=extra))
+
+    def _find_settled_recipients(self, event_name: str, sender: str | None) -> Recipients | None:
+        """The recipients of every such event, None if a callable decides or if they are too many to keep."""
+        if any(_asks_code(source) for source in self._index.match(event_name)):
+            return None
+        matched = self.match(event_name, sender)
+        return recipients_of(matched) if len(matched) <= KEPT_RECIPIENTS else None
 
     def match(
         self,

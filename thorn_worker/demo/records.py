@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 from producer.config import Settings
 from producer.errors import ConfigurationError
-from producer.ids import delivery_id
+from producer.ids import delivery_ids
 from thorn_worker.demo.cast import Role, read_cast
 from thorn_worker.demo.ledger import Books, Owed, Request
 from thorn_worker.inspector import Inspector, RowFilter
@@ -153,6 +153,7 @@ def _owed(events: Sequence[Sent | Acknowledged], roles: Sequence[Role]) -> Itera
     sent_at = {event.event_id: event.at for event in events if isinstance(event, Sent)}
     for event in events:
         if isinstance(event, Acknowledged):
-            kinds = {delivery_id(event.event_id, role.id): role.kind.value for role in roles}
+            ids = delivery_ids(event.event_id, [role.id for role in roles])
+            kinds = {one: role.kind.value for one, role in zip(ids, roles, strict=True)}
             for one in event.delivery_ids:
                 yield Owed(one, kinds[one], sent_at[event.event_id])

@@ -11,7 +11,8 @@ import pytest
 
 from producer.errors import ConfigurationError, SubscriptionError
 from producer.model import FORM, JSON, NOTHING, Subscription
-from producer.subscriptions.settings import Occasion, Subscribers, expand
+from producer.recipients import Recipients
+from producer.subscriptions.settings import KEPT_EVENTS, KEPT_RECIPIENTS, Occasion, Subscribers, expand
 from producer.subscriptions.tables import derived_id, secrets_table, subscription_of
 
 _URL = "https://example.com/in"
@@ -27,6 +28,10 @@ def _key(prefix: str, size: int) -> str:
 
 def _urls(subscriptions: list[Subscription]) -> list[str]:
     return [subscription.url for subscription in subscriptions]
+
+
+def _sent_to(recipients: Recipients) -> list[str]:
+    return [recipient.url for recipient in recipients.each]
 
 
 # --- one entry
@@ -265,6 +270,76 @@ def test_the_sender_rule() -> None:
     assert _urls(subscribers.match("a", "one")) == ["https://h/1", "https://h/all"]
     assert _urls(subscribers.match("a", "three")) == ["https://h/all"]
     assert _urls(subscribers.match("a", None)) == ["https://h/1", "https://h/2", "https://h/all"]
+
+
+def test_recipients_are_what_matched_and_kept_for_the_next_event() -> None:
+    subscribers = Subscribers(
+        {
+            "a": [
+                {"url": "https://h:8443/1", "sender": "one", "hmac_secret": "x"},
+                {"url": "https://h/2", "sender": "two", "content_type": FORM},
+                "https://h:8443/3",
+            ]
+        }
+    )
+    for sender in ("one", "two", None):
+        recipients = subscribers.recipients("a", sender)
+        matched = subscribers.match("a", sender)
+        assert [(one.sub, one.url) for one in recipients.each] == [(one.id, one.url) for one in matched]
+        assert subscribers.recipients("a", sender) is recipients
+
+    assert recipients.by_host == (("https://h:8443", (0, 2)), ("https://h:443", (1,)))
+    assert recipients.types == (JSON, FORM)
+    assert [one.style.lookup for one in recipients.each] == [True, False, False]
+    assert _sent_to(subscribers.recipients("a", extra="https://x/"))[-1] == "https://x/"
+    assert subscribers.recipients("a", None) is recipients
+    assert subscribers.recipients("nobody").each == ()
+
+
+def test_recipients_that_code_decides_are_never_kept(hooks: str) -> None:
+    # Given callables, in the settings and behind an import, that change their mind
+    urls = ["https://h/1"]
+    asked = Subscribers({"a": ["https://h/0", lambda name, **_: urls]})
+    imported = Subscribers({"a": ["https://h/0", f"!{hooks}:function"]})
+
+    assert _sent_to(asked.recipients("a")) == ["https://h/0", "https://h/1"]
+    assert _sent_to(imported.recipients("a", "me")) == ["https://h/0", "https://h/a/me"]
+
+    # When they do
+    urls.append("https://h/2")
+    sys.modules[hooks].function.__code__ = (lambda event_name, *, sender, **context: "https://h/new").__code__
+
+    # Then the next event goes elsewhere
+    assert _sent_to(asked.recipients("a")) == ["https://h/0", "https://h/1", "https://h/2"]
+    assert _sent_to(imported.recipients("a", "me")) == ["https://h/0", "https://h/new"]
+
+
+def test_recipients_behind_an_import_without_code_are_kept(hooks: str) -> None:
+    subscribers = Subscribers({"a": f"!{hooks}:LIST"})
+
+    assert _sent_to(subscribers.recipients("a")) == ["https://h/1", "https://h/url"]
+    assert subscribers.recipients("a") is subscribers.recipients("a")
+
+
+@pytest.mark.parametrize("name", ["ITSELF", "NUMBER"])
+def test_a_bad_import_is_refused_each_time(hooks: str, name: str) -> None:
+    subscribers = Subscribers({"a": f"!{hooks}:{name}"})
+    for _ in range(2):
+        with pytest.raises(SubscriptionError):
+            subscribers.recipients("a")
+
+
+def test_what_is_kept_of_recipients_is_bounded() -> None:
+    # Given more event names than are kept, and more recipients than one may have to be kept
+    many = [f"https://h/{number}" for number in range(KEPT_RECIPIENTS + 1)]
+    subscribers = Subscribers({"a.*": "https://h/", "b.*": many})
+    first = subscribers.recipients("a.0")
+    for number in range(1, KEPT_EVENTS + 1):
+        subscribers.recipients(f"a.{number}")
+
+    assert subscribers.recipients("a.0") is not first
+    assert len(subscribers.recipients("b.0").each) == len(many)
+    assert subscribers.recipients("b.0") is not subscribers.recipients("b.0")
 
 
 def test_callables_are_told_the_event_and_asked_each_time() -> None:
