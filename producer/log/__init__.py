@@ -14,17 +14,18 @@ def open_writer(settings: Settings) -> LogWriter:
     if settings.log is None:
         raise DispatcherError("no log is set: set THORN_LOG, e.g. sqlite:///thorn.db")
     url = parse_log_url(settings.log)
-    if url.path is None:
-        raise DispatcherError(
-            f"the log {settings.log!r} is not available in this release: use sqlite:///file.db"
-        )
-    from producer.log.sqlite import SqliteOptions, SqliteWriter
-
     limits = BufferLimits(
         max_buffered_bytes=settings.max_buffered_bytes,
         max_block_s=settings.max_block_s,
         linger_s=settings.linger_s,
     )
+    if url.path is None:
+        from producer.log.kafka import KafkaWriter
+        from producer.log.kafka_options import KafkaOptions
+
+        return KafkaWriter(KafkaOptions.of(settings, url), limits)
+    from producer.log.sqlite import SqliteOptions, SqliteWriter
+
     options = SqliteOptions(
         path=url.path, partitions=settings.partitions, max_log_bytes=settings.max_log_bytes
     )

@@ -6,13 +6,12 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final
 
 from producer.errors import BufferFull, LogError, LogFull, LogUnavailable, LogUnusable, NotAcknowledged
-from producer.log.buffer_state import BufferLimits, Call, Refusal, State
+from producer.log.buffer_state import RECHECK_S, BufferLimits, Call, State
 from producer.log.contract import LogWriter, NewRecord, OnDone
-from producer.log.process import follow_forks, run_blocking
+from producer.log.process import end_inherited, follow_forks
 
 __all__ = ["BufferLimits", "WriteBuffer"]
 
@@ -21,21 +20,18 @@ _log = logging.getLogger("thorn.producer")
 #: One write takes at most this much, so that a long queue is acknowledged piece by piece.
 WRITE_BYTES: Final = 8 * 1024 * 1024
 WRITE_RECORDS: Final = 5_000
-#: A log that said no is asked again at most this often.
-RECHECK_S: Final = 1.0
 #: First and longest pause between two tries of a write that may succeed later.
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 1.0
-#: One line of trouble per this many seconds.
-WARN_EVERY_S: Final = 30.0
+#: While calls are unsettled that the sender is not at, it sees to them this often.
+TEND_S: Final = 0.25
 
 
 class WriteBuffer(LogWriter):
-    """A `LogWriter` that buffers; a subclass says how records become durable (`_write`).
+    """A `LogWriter` that buffers; a subclass says how records become durable (`_send`).
 
     A call larger than the whole buffer is taken once the buffer is empty, alone. A call with any bounded
-    record counts as bounded. Where gevent has patched threads, the sender is a greenlet and the log is used
-    from gevent's own thread pool.
+    record counts as bounded. Where gevent has patched threads, the sender is a greenlet.
     """
 
     def __init__(self, limits: BufferLimits) -> None:
@@ -48,11 +44,12 @@ class WriteBuffer(LogWriter):
         """Open the log unless it is open; blocks, raises `LogError`."""
 
     @abstractmethod
-    def _write(self, records: Sequence[NewRecord]) -> None:
-        """Make all of `records` durable in this order, or none; blocks, raises `LogError`.
+    def _send(self, state: State, calls: Sequence[Call]) -> None:
+        """Hand `calls` to the log in this order; it blocks as it must, and raises `LogError`.
 
-        Retriable errors are tried again until the records' deadline, but `LogFull` fails the bounded calls at
-        once and the others are written without them. An error that is not retriable fails them all.
+        Each call is to be settled once all of its records are durable: by this method, or later by `_tend`.
+        After a retriable error all are handed over again until their deadline, but `LogFull` fails the
+        bounded calls at once and the others go without them. An error that is not retriable fails them all.
         """
 
     @abstractmethod
@@ -73,7 +70,7 @@ class WriteBuffer(LogWriter):
         )
         state = self._own_state()
         with state.lock:
-            _check_accepting(state, call)
+            state.check_accepting(call)
         if state.taken == 0:
             self._open_first(state)
         with state.lock:
@@ -81,6 +78,7 @@ class WriteBuffer(LogWriter):
             state.taken += 1
             call.number = state.taken
             state.queue.append(call)
+            state.unsettled.append(call)
             state.bytes += call.size
             self._start_sender(state)
             if state.idle or state.bytes >= WRITE_BYTES:
@@ -94,7 +92,7 @@ class WriteBuffer(LogWriter):
             state.flushing += 1
             state.work.notify()
             try:
-                while state.finished < last:
+                while not state.is_settled(last):
                     remaining = deadline - time.monotonic()
                     if remaining <= 0:
                         return False
@@ -109,14 +107,12 @@ class WriteBuffer(LogWriter):
         with state.lock:
             state.closing = True
             state.gave_up = not flushed
-            left = [call for call in (*state.writing, *state.queue) if not call.settled]
+            left = [call for call in state.unsettled if not call.settled]
             state.queue.clear()
-            state.finished = state.taken
             state.work.notify()
-            state.room.notify_all()
             sender = state.sender
-        _settle(
-            state, left, NotAcknowledged(f"the log was closed and did not acknowledge within {timeout_s:g} s")
+        state.settle(
+            left, NotAcknowledged(f"the log was closed and did not acknowledge within {timeout_s:g} s")
         )
         if sender is None:
             self._use_log(self._close)
@@ -140,6 +136,8 @@ class WriteBuffer(LogWriter):
         return self._state.using_log
 
     def start_afresh(self) -> None:
+        if self._state.sender is not None:
+            end_inherited(self._state.sender)
         self._state = State()
         self._forget()
 
@@ -152,20 +150,24 @@ class WriteBuffer(LogWriter):
     def _open_first(self, state: State) -> None:
         """So that the first `append` says at once that there is no log to write to."""
         try:
-            self.open()
+            self._open_for_append()
         except LogUnusable as error:
-            _refuse(state, error, bounded_only=False)
+            state.refuse(error, bounded_only=False)
             raise
         except (LogUnavailable, LogFull) as error:
             _log.info("the log can't be opened yet, its records wait in the buffer: %s", error)
+
+    def _open_for_append(self) -> None:
+        """Open the log in the first caller's time; raises `LogError`."""
+        self.open()
 
     def _wait_for_room(self, state: State, call: Call) -> None:
         limit = self._limits.max_buffered_bytes
         if not state.bytes or state.bytes + call.size <= limit:
             return
         began = time.monotonic()
-        # The sender's own callbacks must not wait for the sender.
-        patience_s = 0.0 if state.sender is threading.current_thread() else self._limits.max_block_s
+        # A callback must not wait for what is freed by its own thread.
+        patience_s = 0.0 if threading.get_ident() in state.telling else self._limits.max_block_s
         try:
             while state.bytes and state.bytes + call.size > limit:
                 remaining = began + patience_s - time.monotonic()
@@ -175,7 +177,7 @@ class WriteBuffer(LogWriter):
                         f"for {call.size} more came within {patience_s:g} s: send slower or check the log"
                     )
                 state.room.wait(remaining)
-                _check_accepting(state, call)
+                state.check_accepting(call)
         finally:
             state.blocked_s += time.monotonic() - began
 
@@ -188,12 +190,15 @@ class WriteBuffer(LogWriter):
 
     def _send_until_closed(self, state: State) -> None:
         try:
-            while calls := self._take(state):
-                self._deliver(state, calls)
+            while True:
+                calls = self._take(state)
+                if calls:
+                    self._deliver(state, calls)
+                self._tend(state)
                 with state.lock:
                     state.writing = []
-                    state.finished = max(state.finished, calls[-1].number)
-                    state.room.notify_all()
+                    if state.closing and not state.queue and (state.gave_up or not state.unsettled):
+                        break
             self._use_log(self._close)
         finally:
             with state.lock:  # only a killed greenlet leaves calls here: the next sender begins with them
@@ -203,9 +208,11 @@ class WriteBuffer(LogWriter):
                 state.sender = None
 
     def _take(self, state: State) -> list[Call]:
-        """The next calls to write, once the first has waited `linger_s` for company; empty once closed."""
+        """The next calls to write, once the first has waited `linger_s` for company; empty if there is other
+        news, or it is time to see to what was taken before."""
         with state.lock:
             self._wait_for_calls(state)
+            state.news = False
             size = count = 0
             while state.queue and (not count or (size < WRITE_BYTES and count < WRITE_RECORDS)):
                 call = state.queue.popleft()
@@ -215,110 +222,55 @@ class WriteBuffer(LogWriter):
             return state.writing
 
     def _wait_for_calls(self, state: State) -> None:
-        while not state.queue:
-            if state.closing:
-                return
+        if not state.queue and not state.closing and not state.news:
             state.idle = True
-            state.work.wait()
+            state.work.wait(TEND_S if state.unsettled else None)
             state.idle = False
+        if not state.queue:
+            return
         arrived = state.queue[0].deadline - self._limits.deadline_s
         until = arrived + self._limits.linger_s
         while state.bytes < WRITE_BYTES and not state.flushing and not state.closing:
             if not state.work.wait(max(until - time.monotonic(), 0.0)):
                 return
 
-    def _deliver(self, state: State, calls: list[Call]) -> None:
-        """Write `calls`, again and again if need be; every one is settled on return."""
+    def _deliver(self, state: State, calls: Sequence[Call]) -> None:
+        """Hand `calls` to the log, again and again if need be; those that can't be are settled on return."""
         pause_s = FIRST_PAUSE_S
         while left := self._still_wanted(state, calls):
             try:
-                records = [record for call in left for record in call.records]
-                if records:
-                    self._use_log(partial(self._write, records))
+                self._send(state, left)
+                return
             except LogFull as error:
                 bounded = [call for call in left if call.bounded]
-                _refuse(state, error, bounded_only=bool(bounded))
-                _settle(state, bounded or left, error)
+                state.refuse(error, bounded_only=bool(bounded))
+                state.settle(bounded or left, error)
             except LogError as error:
                 if error.retriable:
-                    _pause(state, pause_s, error)
+                    state.pause(pause_s, error)
                     pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+                    self._tend(state)
                 else:
-                    _refuse(state, error, bounded_only=False)
-                    _settle(state, left, error)
+                    state.refuse(error, bounded_only=False)
+                    state.settle(left, error)
             except Exception as error:
                 _log.exception("writing to the log raised what it should not")
                 failure = LogUnusable(f"writing to the log raised {error!r}: this is a defect, report it")
                 failure.__cause__ = error
-                _settle(state, left, failure)
-            else:
-                _refuse_no_more(state, left)
-                _settle(state, left, None)
+                state.settle(left, failure)
 
-    def _still_wanted(self, state: State, calls: list[Call]) -> list[Call]:
+    def _tend(self, state: State) -> None:
+        """See to what was taken and is not settled: after every write, and about every `TEND_S` while there
+        is such a call. For logs that acknowledge later."""
+
+    def _still_wanted(self, state: State, calls: Sequence[Call]) -> list[Call]:
         now = time.monotonic()
         late = [call for call in calls if not call.settled and call.deadline < now]
         if late:
             limit = self._limits.deadline_s
-            _settle(state, late, NotAcknowledged(f"the log did not acknowledge within {limit:g} s"))
+            state.settle(late, NotAcknowledged(f"the log did not acknowledge within {limit:g} s"))
         return [call for call in calls if not call.settled]
 
     def _use_log(self, work: Callable[[], None]) -> None:
         with self._state.using_log:
-            run_blocking(work)
-
-
-def _check_accepting(state: State, call: Call) -> None:
-    if state.closing:
-        raise LogUnusable("the log writer is closed and takes no more records: make a new Producer")
-    refusal = state.refusal
-    if refusal is None or (refusal.bounded_only and not call.bounded):
-        return
-    if time.monotonic() < refusal.retry_at:
-        raise type(refusal.error)(str(refusal.error)) from refusal.error
-    refusal.retry_at = time.monotonic() + RECHECK_S  # this call finds out, the others hear the old answer
-
-
-def _refuse(state: State, error: LogError, *, bounded_only: bool) -> None:
-    _warn(state, "the log refuses records: %s", error)
-    with state.lock:
-        state.refusal = Refusal(error, bounded_only, time.monotonic() + RECHECK_S)
-
-
-def _refuse_no_more(state: State, written: Sequence[Call]) -> None:
-    """A full log that takes unbounded records is still full: only a bounded one proves that there is room."""
-    with state.lock:
-        if state.refusal is not None and (
-            not state.refusal.bounded_only or any(call.bounded for call in written)
-        ):
-            state.refusal = None
-
-
-def _pause(state: State, pause_s: float, error: LogError) -> None:
-    _warn(state, "the log does not take records, trying again: %s", error)
-    until = time.monotonic() + pause_s
-    with state.lock:
-        while not state.gave_up and (remaining := until - time.monotonic()) > 0:
-            state.work.wait(remaining)
-
-
-def _warn(state: State, message: str, error: LogError) -> None:
-    now = time.monotonic()
-    if now - state.warned_at >= WARN_EVERY_S:
-        state.warned_at = now
-        _log.warning(message, error)
-
-
-def _settle(state: State, calls: Sequence[Call], error: LogError | None) -> None:
-    """Free the room of `calls`, then tell their callers; a call that was settled before is left alone."""
-    with state.lock:
-        fresh = [call for call in calls if not call.settled]
-        for call in fresh:
-            call.settled = True
-            state.bytes -= call.size
-        state.room.notify_all()
-    for call in fresh:
-        try:
-            call.on_done(error)
-        except Exception:
-            _log.exception("the callback of an append raised")
+            work()

@@ -1,10 +1,12 @@
 """Facts of the process that a writer lives in: gevent's patches, and forks."""
 
+import gc
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, Thread
 from typing import Final, Protocol
 
 #: A fork waits at most this long for a running write, lest the child inherit a library's lock in mid-air.
@@ -69,3 +71,23 @@ def follow_forks(owner: ForkAware) -> None:
             living.start_afresh()
 
     os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
+
+
+def end_inherited(thread: Thread) -> None:
+    """In a forked child: end a thread of the parent.
+
+    A native thread is not there any more. A greenlet that gevent runs as a thread is, and would go on at the
+    hub's next turn, with the parent's connections; so it ends at that turn, before it sees any of them.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading") or thread.ident is None:
+        return
+    import gevent
+    from greenlet import greenlet
+
+    for one in gc.get_objects():
+        # gevent makes the id of its greenlet the ident of a thread, and knows no other way back.
+        if isinstance(one, greenlet) and id(one) == thread.ident and not one.dead:
+            # A thread takes itself out of this at its end, and fails if the fork has done so before.
+            threading._active[thread.ident] = thread  # type: ignore[attr-defined]
+            gevent.kill(one, SystemExit)  # which the end of a thread keeps silent about

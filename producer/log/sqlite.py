@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from producer.errors import LogFull, LogUnusable
-from producer.log.buffer import WriteBuffer
 from producer.log.buffer_state import BufferLimits
 from producer.log.contract import NewRecord, OnDone
+from producer.log.group_writer import GroupWriter
 from producer.log.partition import partition_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SqliteOptions:
     max_log_bytes: int = 10 * 1024**3
 
 
-class SqliteWriter(WriteBuffer):
+class SqliteWriter(GroupWriter):
     """Appends to the log in one SQLite file. `append` raises `LogFull` once `max_log_bytes` are used."""
 
     def __init__(self, options: SqliteOptions, limits: BufferLimits) -> None:

@@ -27,6 +27,26 @@ WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 #: How long one statement waits for another process's transaction before it counts as busy.
 BUSY_TIMEOUT_S: Final = 5.0
 
+#: Tables of the rows that wait and of the endpoints; the cache of a Kafka log has them too.
+ROWS: Final[tuple[str, ...]] = (
+    """CREATE TABLE pendings (
+        id INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL, idx INTEGER NOT NULL,
+        host TEXT NOT NULL, sub TEXT NOT NULL, delivery_id TEXT NOT NULL, due_at REAL,
+        appended_at REAL NOT NULL, expires_at REAL, reason TEXT NOT NULL, value BLOB NOT NULL)""",
+    "CREATE UNIQUE INDEX pendings_life ON pendings (partition, offset, idx)",
+    "CREATE INDEX pendings_due ON pendings (partition, host, due_at)",
+    "CREATE INDEX pendings_sub ON pendings (partition, sub, offset, idx)",
+    "CREATE INDEX pendings_delivery ON pendings (partition, delivery_id)",
+    "CREATE INDEX pendings_age ON pendings (partition, appended_at)",
+    """CREATE INDEX pendings_expiry ON pendings (partition, expires_at)
+        WHERE due_at IS NULL AND expires_at IS NOT NULL""",
+    """CREATE INDEX pendings_unresolved ON pendings (partition, sub, offset, idx)
+        WHERE reason = 'unresolved'""",
+    """CREATE TABLE endpoints (
+        partition INTEGER NOT NULL, sub TEXT NOT NULL, value BLOB NOT NULL,
+        PRIMARY KEY (partition, sub)) WITHOUT ROWID""",
+)
+
 #: What each schema version adds: version n is reached by the first n steps, and version 0 is an empty file.
 #: A step that a release has shipped never changes; a new version is a new step.
 STEPS: Final[tuple[tuple[str, ...], ...]] = (
@@ -42,27 +62,12 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             id TEXT PRIMARY KEY, boot_id TEXT NOT NULL, beat_at REAL NOT NULL) WITHOUT ROWID""",
         """CREATE TABLE records (
             id INTEGER PRIMARY KEY, key TEXT NOT NULL, appended_at REAL NOT NULL, value BLOB NOT NULL)""",
-        """CREATE TABLE pendings (
-            id INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL, idx INTEGER NOT NULL,
-            host TEXT NOT NULL, sub TEXT NOT NULL, delivery_id TEXT NOT NULL, due_at REAL,
-            appended_at REAL NOT NULL, expires_at REAL, reason TEXT NOT NULL, value BLOB NOT NULL)""",
-        "CREATE UNIQUE INDEX pendings_life ON pendings (partition, offset, idx)",
-        "CREATE INDEX pendings_due ON pendings (partition, host, due_at)",
-        "CREATE INDEX pendings_sub ON pendings (partition, sub, offset, idx)",
-        "CREATE INDEX pendings_delivery ON pendings (partition, delivery_id)",
-        "CREATE INDEX pendings_age ON pendings (partition, appended_at)",
-        """CREATE INDEX pendings_expiry ON pendings (partition, expires_at)
-            WHERE due_at IS NULL AND expires_at IS NOT NULL""",
-        """CREATE INDEX pendings_unresolved ON pendings (partition, sub, offset, idx)
-            WHERE reason = 'unresolved'""",
+        *ROWS,
         """CREATE TABLE dead (
             id INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL, idx INTEGER NOT NULL,
             host TEXT NOT NULL, sub TEXT NOT NULL, delivery_id TEXT NOT NULL, died_at REAL NOT NULL,
             reason TEXT NOT NULL, value BLOB NOT NULL)""",
         "CREATE UNIQUE INDEX dead_life ON dead (partition, offset, idx)",
-        """CREATE TABLE endpoints (
-            partition INTEGER NOT NULL, sub TEXT NOT NULL, value BLOB NOT NULL,
-            PRIMARY KEY (partition, sub)) WITHOUT ROWID""",
     ),
 )
 
@@ -217,7 +222,7 @@ def _prepare(
 ) -> LogIdentity:
     if not _version_of_ours(connection, path, len(steps)):
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only while the file is empty
-    _use_wal(connection, path)
+    use_wal(connection, path)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
     with transaction(connection):
@@ -261,7 +266,7 @@ def _version_of_ours(connection: sqlite3.Connection, path: str, known: int) -> i
     return version
 
 
-def _use_wal(connection: sqlite3.Connection, path: str) -> None:
+def use_wal(connection: sqlite3.Connection, path: str) -> None:
     """Switch to write-ahead logging. SQLite's own busy timeout does not cover the switch, and every process
     that finds a new file tries it at the same time."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
@@ -274,9 +279,7 @@ def _use_wal(connection: sqlite3.Connection, path: str) -> None:
             time.sleep(0.01)
             continue
         if mode != "wal":
-            raise LogUnusable(
-                f"{path} lies on a file system without shared memory: put the log on a local disk"
-            )
+            raise LogUnusable(f"{path} lies on a file system without shared memory: put it on a local disk")
         return
 
 

@@ -9,13 +9,14 @@ import pytest
 
 from producer import Producer
 from producer.config import load
-from producer.dispatch.contract import Dispatcher, NotDispatched, Sending
+from producer.dispatch.contract import Dispatcher, NotDispatched
 from producer.dispatch.log import LogDispatcher
 from producer.errors import BufferFull, FlushFailed, LogError, LogFull
 from producer.log.contract import LogWriter, NewRecord, OnDone
 from producer.receipts import Accounts, Receipt, Status
+from producer.sending import Sending
 from producer.unsent import Unsent
-from tests.support.deliveries import delivery
+from tests.support.sendings import sending
 from tests.support.waiting import wait_for
 
 FULL = LogFull("full")
@@ -63,7 +64,7 @@ class Closed(Dispatcher):
         assert self.go.wait(10.0)
         if not self.open:
             raise NotDispatched(sendings) from FULL
-        self.got += [sending.receipt.event_id for sending in sendings]
+        self.got += [one.receipt.event_id for one in sendings]
 
 
 def _dispatcher(writer: LogWriter) -> LogDispatcher:
@@ -73,12 +74,11 @@ def _dispatcher(writer: LogWriter) -> LogDispatcher:
 def _two_slices(accounts: Accounts) -> tuple[list[Sending], Receipt]:
     """A sending to two hosts whose records do not fit into one slice of a flush, and another one."""
     receipt = Receipt("e1", ("x", "y"), accounts)
-    first = delivery("x", body=b"x" * 800_000)
-    second = delivery("y", url="https://b.example/", body=b"y" * 800_000)
-    other = Sending((delivery("z", body=b"z" * 800_000),), Receipt("e2", ("z",), accounts))
-    for buffered in (receipt, other.receipt):
-        buffered.buffered()
-    return [Sending((first, second), receipt), other], receipt
+    first = sending(receipt, "https://a.example/", "https://b.example/", body=b"x" * 800_000)
+    other = sending(Receipt("e2", ("z",), accounts), "https://a.example/", body=b"z" * 800_000)
+    for buffered in (first, other):
+        buffered.receipt.buffered()
+    return [first, other], receipt
 
 
 def test_a_failure_stands_although_another_part_is_handed_over_behind_it() -> None:
@@ -130,7 +130,7 @@ def test_every_receipt_hears_of_a_failure_although_on_error_raises() -> None:
     receipts = [Receipt(name, (name,), accounts) for name in ("a", "b")]
     for receipt in receipts:
         receipt.buffered()
-    _dispatcher(writer).dispatch([Sending((delivery(r.event_id),), r) for r in receipts])
+    _dispatcher(writer).dispatch([sending(r, "https://a.example/") for r in receipts])
     for on_done in writer.taken:
         on_done(FULL)
     assert [receipt.status for receipt in receipts] == [Status.FAILED, Status.FAILED]
@@ -167,7 +167,7 @@ def _flushed(producer: Producer) -> bool:
 
 
 def _sending(name: str) -> Sending:
-    return Sending((), Receipt(name, (name,), Accounts()))
+    return sending(Receipt(name, (name,), Accounts()), "https://a.example/")
 
 
 def test_a_forked_child_does_not_send_what_its_parent_kept() -> None:

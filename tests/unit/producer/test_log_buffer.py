@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from producer.errors import LogError, LogFull, LogUnavailable, LogUnusable
-from producer.log import buffer
-from producer.log.buffer import BufferLimits, WriteBuffer
+from producer.log import buffer, buffer_state
+from producer.log.buffer import BufferLimits
 from producer.log.contract import NewRecord
+from producer.log.group_writer import GroupWriter
 from tests.contract.writer import Outcomes, record
 from tests.support.waiting import wait_for
 
 
-class MemoryLog(WriteBuffer):
+class MemoryLog(GroupWriter):
     """Writes to a list. `failures` are raised first, one per write; `gate` holds every write."""
 
     def __init__(self, limits: BufferLimits | None = None) -> None:
@@ -65,7 +66,7 @@ def log() -> Iterator[MemoryLog]:
 
 @pytest.fixture
 def quick_recheck(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffer, "RECHECK_S", 0.05)
+    monkeypatch.setattr(buffer_state, "RECHECK_S", 0.05)
 
 
 def test_what_failed_to_leave_stays_ahead_of_what_came_later(log: MemoryLog) -> None:
