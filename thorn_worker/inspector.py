@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from producer.model import Life
 from thorn_worker.store.contract import DeadLetter, EndpointState, Pending
 
 
@@ -38,7 +37,10 @@ class PartitionStatus:
 
 
 class Inspector(ABC):
-    """A read-only view of a log and its store, for one command of the CLI. Raises `LogError`s."""
+    """A read-only view of a log and its store, for one command of the CLI. Raises `LogError`s.
+
+    Rows that can't be read are left out of the lists, and told of in the log of this process.
+    """
 
     @abstractmethod
     def pendings(self, wanted: RowFilter) -> Iterator[Pending]:
@@ -46,7 +48,10 @@ class Inspector(ABC):
 
     @abstractmethod
     def letters(self, wanted: RowFilter) -> Iterator[DeadLetter]:
-        """Dead letters, by partition and life."""
+        """Dead letters, by partition and life, of records that were there when this was opened.
+
+        So a delivery that is replayed while they are listed, and dies again at once, is not met twice.
+        """
 
     @abstractmethod
     def endpoints(self, subs: Collection[str] = ()) -> Iterator[tuple[int, EndpointState]]:
@@ -57,8 +62,8 @@ class Inspector(ABC):
         """Where each partition stands."""
 
     @abstractmethod
-    def forget(self, lives: Collection[Life]) -> None:
-        """Write the tombstones of dead letters that were replayed; durable on return."""
+    def forget(self, letters: Collection[DeadLetter]) -> None:
+        """Remove dead letters that were replayed; durable on return. Those that are gone already are fine."""
 
     @abstractmethod
     def close(self) -> None:

@@ -118,6 +118,11 @@ class Tracker:
         return self._highest + 1 - self.watermark
 
     @property
+    def gap(self) -> int:
+        """Offsets in the window that are complete, or were never there: what a commit's gap map tells."""
+        return self.window - len(self._incomplete)
+
+    @property
     def incomplete(self) -> int:
         """Number of records read and not complete."""
         return len(self._incomplete)

@@ -82,7 +82,12 @@ class Partitions:
             )
             self._homes[partition] = home
             self._reader.pause(partition)
-            gevent.spawn(self._restore, home)
+            if assignment.trouble is None:
+                gevent.spawn(self._restore, home)
+            else:  # it stays as if it were being restored: nothing is read, delivered or committed
+                home.trouble = assignment.trouble
+                _logger.critical("partition %d stands: %s", partition, assignment.trouble)
+        self._tally.rebalanced("assigned")
         _logger.info("assigned partitions %s", _names(assignments))
 
     def revoked(self, assignments: Sequence[Assignment]) -> None:
@@ -97,13 +102,11 @@ class Partitions:
             while any(home.works for home in leaving):
                 gevent.sleep(_POLL_S)
         releasing = [
-            (home, gevent.spawn(self._store.release, home.partition, home.epoch))
-            for home in leaving
-            if not home.restoring
+            (home, gevent.spawn(self._store.release, home.partition, home.epoch)) for home in leaving
         ]
         # All at once: a log that hangs makes a stop a few seconds longer, not a few seconds per partition.
         for home, release in releasing:
-            if not release.get():
+            if not release.get() and not home.restoring:
                 _logger.warning(
                     "partition %d leaves with writes unfinished: their deliveries may be repeated",
                     home.partition,
@@ -111,6 +114,7 @@ class Partitions:
         self.commit(leaving)
         for home in leaving:
             self._forget(home)
+        self._tally.rebalanced("revoked")
         _logger.info("revoked partitions %s", _names(assignments))
 
     def lost(self, assignments: Sequence[Assignment]) -> None:
@@ -119,6 +123,7 @@ class Partitions:
         for home in gone:
             self._forget(home)
         gevent.joinall([gevent.spawn(self._store.release, home.partition, home.epoch) for home in gone])
+        self._tally.rebalanced("lost")
         _logger.warning("lost partitions %s: another worker owns them now", _names(assignments))
 
     def _forget(self, home: Home) -> None:
@@ -135,11 +140,14 @@ class Partitions:
         return progress if left is None else _joined(progress, left, assignment.committed)
 
     def _restore(self, home: Home) -> None:
+        began = self._tally.steady()
         while home.alive:
             try:
                 found = self._store.restore(home.partition, home.epoch, home.committed)
                 break
             except LogError as error:
+                if home.leaving:  # it was released meanwhile
+                    return
                 home.trouble = str(error)
                 self._complaints.error(
                     "restore", "partitions can't be restored and are tried again: %s", error
@@ -150,6 +158,7 @@ class Partitions:
         home.stored, home.endpoints = found.lives, dict(found.endpoints)
         home.due, home.unresolved = DueHosts(found.hosts), set(found.unresolved)
         home.restoring = False
+        self._tally.restored(self._tally.steady() - began)
         self._restored(home)
         if not self._stopped:
             self._reader.resume(home.partition)
@@ -187,16 +196,19 @@ class Partitions:
         """Make the progress of these homes durable, where there is any; waits for the log."""
         requests: list[tuple[Home, CommitRequest]] = []
         for home in homes:
-            metadata = home.tracker.progress(self._info.topic_id, self._info.topic_id).encode()
+            if home.restoring:  # nothing of it is done; and what its last owner said must stand as it is
+                continue
+            metadata = home.tracker.progress(self._info.topic_id, self._info.state_id).encode()
             watermark = home.tracker.watermark
             if (watermark, metadata) != (home.committed, home.committed_metadata):
                 requests.append((home, CommitRequest(home.partition, home.epoch, watermark, metadata)))
         if not requests:
             return
+        began = self._tally.steady()
         stored = self._reader.commit([request for _, request in requests])
-        for home, request in requests:
-            kept = stored.get(home.partition, False)
-            self._tally.committed(kept)
+        results = [stored.get(home.partition, False) for home, _ in requests]
+        self._tally.committed(results, self._tally.steady() - began)
+        for (home, request), kept in zip(requests, results, strict=True):
             if kept:
                 home.committed, home.committed_metadata = request.offset, request.metadata
 

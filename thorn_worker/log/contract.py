@@ -15,10 +15,12 @@ class LogInfo:
     """What was opened.
 
     place: absolute path or broker list, for the banner. topic_id: names lives (`producer.model.Life`).
+    state_id: of the store; where both lie in one file it is the same.
     """
 
     place: str
     topic_id: str
+    state_id: str
     partitions: int
 
 
@@ -27,13 +29,28 @@ class Assignment:
     """One partition given to this process. `epoch` grows with each assignment of the partition, to anybody.
 
     committed: next offset to read, i.e. everything below it is complete. metadata: text of the last commit
-    (`thorn_worker.offsets.Commit`), "" if there was none.
+    (`thorn_worker.offsets.Progress`), "" if there was none. trouble: why nothing of it may be delivered until
+    an operator has decided (a topic was made anew, records are gone), in one sentence; None as a rule.
     """
 
     partition: int
     epoch: int
     committed: int
     metadata: str
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What the operator of a worker allows at its start.
+
+    create_topics: make what is missing. new_log: read a log that is another than the one last worked on (or
+    whose records are gone) from its first record. lost_state: go on although the stored deliveries are gone.
+    """
+
+    create_topics: bool = False
+    new_log: bool = False
+    lost_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +153,11 @@ class LogReader(ABC):
     @abstractmethod
     def trouble(self) -> str | None:
         """Why the log does not take what it is given just now, in one sentence; None while it does."""
+
+    @property
+    @abstractmethod
+    def lost_records(self) -> int:
+        """Records that the log has deleted or lost before they were completed, as far as this process saw."""
 
     @abstractmethod
     def close(self) -> None:

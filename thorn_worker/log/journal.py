@@ -1,51 +1,15 @@
-"""The worker's one way to the SQLite file: a writing thread that commits in groups, and a reading thread.
-
-The hub never calls SQLite. Writes queue up as `Op`s; a greenlet hands all that are queued to the writing
-thread, which applies them in one transaction, and then tells each one, on the hub and in order, what became
-of it. An op of a partition whose epoch is no longer ours is left out of the transaction.
-"""
+"""The worker's one way to the SQLite log. See `thorn_worker.log.group_commit` for the threads."""
 
 import logging
-import os
 import sqlite3
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import islice
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-import gevent
-from gevent.event import Event
-from gevent.threadpool import ThreadPool
-
-from producer.errors import LogError, LogUnusable
-from producer.log.sqlite_schema import (
-    LogIdentity,
-    explained,
-    open_log,
-    same_file,
-    transaction,
-)
+from producer.errors import LogUnusable
+from producer.log.sqlite_schema import LogIdentity, open_log
 from thorn_worker.log.contract import LogInfo
-from thorn_worker.log.housekeeping import Housekeeping
-from thorn_worker.log.ops import Change, DefectiveOp, Op, apply_group
+from thorn_worker.log.group_commit import GroupCommit
 
-_log = logging.getLogger("thorn.worker")
-
-T = TypeVar("T")
-
-#: Most ops of one transaction, so that producers get their turn at the file.
-GROUP_OPS: Final = 2_000
-#: Callbacks that run before other greenlets get their turn.
-TELL_AT_ONCE: Final = 100
-#: First and longest pause before a failed transaction is tried again.
-FIRST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 1.0
-#: One line of trouble per this many seconds.
-WARN_EVERY_S: Final = 30.0
-#: With nothing to write for this long, the file is tidied.
-IDLE_S: Final = 1.0
+_log: Final = logging.getLogger("thorn.worker")
 
 
 class Connect(Protocol):
@@ -56,48 +20,22 @@ class Connect(Protocol):
     ) -> tuple[sqlite3.Connection, LogIdentity]: ...
 
 
-class Journal:
+class Journal(GroupCommit):
     """Owns both connections of a worker to its log file.
 
-    errors: transactions and reads that failed. trouble: why the last transaction failed, None when it did
-    not.
     me: this process's name as a member, unique per start.
     """
 
     def __init__(self, path: str, partitions: int, me: str, *, connect: Connect = open_log) -> None:
-        self.path: Final = os.path.abspath(path)
-        self.me: Final = me
-        self.errors = 0
-        self.trouble: str | None = None
-        self.on_fenced: Callable[[int, int], None] = _nobody_asks
+        super().__init__(path, me, "the log")
         self._partitions = partitions
-        self._connect = connect
+        self._open_log = connect
         self._identity: LogIdentity | None = None
-        self._opened: os.stat_result | None = None
-        self._writing: sqlite3.Connection | None = None
-        self._reading: sqlite3.Connection | None = None
-        self._writer = ThreadPool(1)
-        self._reader = ThreadPool(1)
-        self._queue: deque[Op] = deque()
-        self._wake = Event()
-        self._housekeeping = Housekeeping(self.path)
-        self._greenlet: gevent.Greenlet[[], None] | None = None
-        self._closing = False
-        self._warned_at = float("-inf")
-
-    def __repr__(self) -> str:
-        return f"<Journal {self.path} as {self.me} queued={len(self._queue)} trouble={self.trouble!r}>"
-
-    @property
-    def queued(self) -> int:
-        """Ops that wait for a transaction."""
-        return len(self._queue)
 
     def open(self) -> LogInfo:
         """Open the file, made or migrated if need be; waits. Raises `LogError`."""
         if self._identity is None:
-            _in(self._writer, self._open_both)
-            self._greenlet = gevent.spawn(self._run)
+            self._start()
         identity = self.identity
         if identity.partitions != self._partitions:
             _log.warning(
@@ -106,7 +44,7 @@ class Journal:
                 identity.partitions,
                 self._partitions,
             )
-        return LogInfo(self.path, identity.log_id, identity.partitions)
+        return LogInfo(self.path, identity.log_id, identity.log_id, identity.partitions)
 
     @property
     def identity(self) -> LogIdentity:
@@ -115,195 +53,16 @@ class Journal:
             raise LogUnusable(f"{self.path} is not open")
         return self._identity
 
-    def submit(self, op: Op) -> None:
-        """Queue a change; returns at once. After `close` nothing is taken: the op is settled as not done."""
-        if self._closing:
-            op.settled(False)
-            return
-        self._queue.append(op)
-        self._wake.set()
-
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` on the reading thread; waits.
-
-        It sees every change that was settled. Raises `LogError`.
-        """
-        try:
-            return _in(self._reader, partial(self._read, work))
-        except LogError as error:
-            self.errors += 1
-            self._warn(error)
-            raise
-
     def prune_later(self, partition: int, below: int) -> None:
         """There are more records to delete than one transaction should: go on when nothing else is to do."""
         self._housekeeping.prune(partition, below)
         self._wake.set()
 
-    def close(self, timeout_s: float) -> None:
-        """Make durable what is queued, for at most `timeout_s`, then release both threads.
-
-        What could not be written is settled as not done.
-        """
-        self._closing = True
-        self._wake.set()
-        if self._greenlet is not None:
-            self._greenlet.join(timeout_s)
-            self._greenlet.kill()
-        while self._queue:
-            _tell(self._queue.popleft(), False)
-        for pool in (self._writer, self._reader):
-            pool.join()
-        _in(self._writer, self._close_both)
-        for pool in (self._writer, self._reader):
-            pool.kill()
-
-    def _run(self) -> None:
-        while self._queue or not self._closing:
-            if self._queue:
-                self._commit()
-            elif not self._tidy():
-                self._wake.clear()
-                self._wake.wait(IDLE_S)
-
-    def _commit(self) -> None:
-        """One group, until it is durable.
-
-        The ops stay in the queue until then, so that nothing can lose them.
-        """
-        pause_s = FIRST_PAUSE_S
-        while True:
-            group = list(islice(self._queue, GROUP_OPS))
-            try:
-                kept = _in(self._writer, partial(self._apply, group))
-                break
-            except DefectiveOp as defect:
-                # It would fail for ever, in front of everybody else. Its caller never hears of it, so what it
-                # was to make durable stays incomplete, and is seen to stand.
-                _log.critical("a write to the log can't be made: a defect, report it", exc_info=defect)
-                self.errors += 1
-                self._queue.remove(defect.op)
-            except LogError as error:
-                self.errors += 1
-                self.trouble = str(error)
-                self._warn(error)
-                gevent.sleep(pause_s)
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-        self.trouble = None
-        for number, (op, done) in enumerate(zip(group, kept, strict=True), 1):
-            self._queue.popleft()
-            if not done and op.fence is not None:
-                self.on_fenced(*op.fence)
-            _tell(op, done)
-            if number % TELL_AT_ONCE == 0:
-                gevent.sleep(0)
-
-    def _tidy(self) -> bool:
-        """One piece of housekeeping; False if none is due."""
-        chore = self._housekeeping.next(time.monotonic())
-        if chore is None:
-            return False
-        try:
-            _in(self._writer, partial(self._do_chore, chore))
-        except LogError as error:
-            self.errors += 1
-            self._warn(error)
-            return False
-        return True
-
-    def _warn(self, error: LogError) -> None:
-        now = time.monotonic()
-        if now - self._warned_at >= WARN_EVERY_S:
-            self._warned_at = now
-            _log.warning("the log does not work just now, trying again: %s", error)
-
-    # What follows runs on the two threads.
-
-    def _open_both(self) -> None:
-        self._writing, self._identity = self._connect(self.path, self._partitions, create=True)
-        self._opened = os.stat(self.path)
-
-    def _close_both(self) -> None:
-        for connection in (self._writing, self._reading):
-            _close(connection)
-        self._writing = self._reading = None
-
-    def _apply(self, group: Sequence[Op]) -> list[bool]:
-        connection = self._writing_connection()
-        try:
-            with explained(self.path), transaction(connection):
-                return apply_group(connection, self.me, group)
-        except LogUnusable:
-            _close(self._writing)
-            self._writing = None
-            raise
-
-    def _do_chore(self, chore: Change) -> None:
-        connection = self._writing_connection()
-        with explained(self.path):
-            chore(connection)
-
-    def _writing_connection(self) -> sqlite3.Connection:
-        if self._opened is None or not same_file(self.path, self._opened):
-            raise LogUnusable(
-                f"{self.path} was deleted or replaced while in use: nothing is delivered from it any more, "
-                "put it back or restart the worker"
-            )
-        if self._writing is None:
-            self._writing = self._reopened()
-        return self._writing
-
-    def _reopened(self) -> sqlite3.Connection:
-        connection, identity = self._connect(self.path, self._partitions, create=False)
-        if identity != self._identity:
+    def _connect(self, *, first: bool) -> sqlite3.Connection:
+        connection, identity = self._open_log(self.path, self._partitions, create=first)
+        if first:
+            self._identity = identity
+        elif identity != self._identity:
             connection.close()
             raise LogUnusable(f"{self.path} is another log than at the start: restart the worker")
         return connection
-
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            with explained(self.path):
-                if self._reading is None:
-                    self._reading = self._reopened()
-                    self._reading.execute("PRAGMA query_only = ON")
-                return work(self._reading)
-        except LogUnusable:
-            _close(self._reading)
-            self._reading = None
-            raise
-
-
-def _close(connection: sqlite3.Connection | None) -> None:
-    """Close a connection that met damage; the next use opens a new one and checks the file again."""
-    if connection is not None:
-        connection.close()
-
-
-def _tell(op: Op, done: bool) -> None:
-    try:
-        op.settled(done)
-    except Exception:
-        _log.exception("the callback of a write to the store raised")
-
-
-def _nobody_asks(partition: int, epoch: int) -> None:
-    """Stands in until a reader listens."""
-
-
-def _in(pool: ThreadPool, work: Callable[[], T]) -> T:
-    """The result of `work`, run on the pool's thread.
-
-    Errors travel as values: gevent would print them as well.
-    """
-
-    def guarded() -> tuple[T | None, BaseException | None]:
-        try:
-            return work(), None
-        except BaseException as error:
-            return None, error
-
-    result, error = pool.spawn(guarded).get()
-    if error is not None:
-        raise error
-    value: T = result
-    return value

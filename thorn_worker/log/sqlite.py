@@ -163,6 +163,10 @@ class SqliteReader(LogReader):
     def trouble(self) -> str | None:
         return self._journal.trouble
 
+    @property
+    def lost_records(self) -> int:
+        return 0  # only completed records are ever deleted
+
     def close(self) -> None:
         if self._holdings and self._listener is not None:
             self._listener.revoked([holding.assignment for holding in self._holdings.values()])

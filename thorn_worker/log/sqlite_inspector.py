@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from producer.log.sqlite_schema import explained, open_log, open_read_only, transaction
-from producer.model import Life
 from thorn_worker.inspector import Inspector, PartitionStatus, RowFilter
+from thorn_worker.log.readable import readable
 from thorn_worker.store.contract import DeadLetter, EndpointState, Pending
 from thorn_worker.store.rows import decode_endpoint, decode_letter, decode_pending
 
@@ -29,25 +29,25 @@ class SqliteInspector(Inspector):
         self._path = os.path.abspath(path)
         with explained(self._path):
             self._connection, self._identity = open_read_only(self._path)
+            self._ends = dict(self._connection.execute("SELECT partition, next_offset FROM partitions"))
 
     def __repr__(self) -> str:
         return f"<SqliteInspector {self._path}>"
 
     def pendings(self, wanted: RowFilter) -> Iterator[Pending]:
-        for value in self._rows("pendings", "appended_at", wanted):
-            yield decode_pending(value)
+        return readable(self._rows("pendings", "appended_at", wanted), decode_pending, self._path)
 
     def letters(self, wanted: RowFilter) -> Iterator[DeadLetter]:
-        for value in self._rows("dead", "died_at", wanted):
-            yield decode_letter(value)
+        for letter in readable(self._rows("dead", "died_at", wanted), decode_letter, self._path):
+            if letter.life.offset < self._ends.get(letter.life.partition, 0):
+                yield letter
 
     def endpoints(self, subs: Collection[str] = ()) -> Iterator[tuple[int, EndpointState]]:
         with explained(self._path):
             rows = self._connection.execute(
                 "SELECT partition, value FROM endpoints ORDER BY partition, sub"
             ).fetchall()
-        for partition, value in rows:
-            state = decode_endpoint(value)
+        for partition, state in readable(rows, _endpoint, self._path):
             if not subs or state.sub in subs:
                 yield partition, state
 
@@ -58,7 +58,8 @@ class SqliteInspector(Inspector):
             )
             return [PartitionStatus(*row) for row in rows]
 
-    def forget(self, lives: Collection[Life]) -> None:
+    def forget(self, letters: Collection[DeadLetter]) -> None:
+        lives = [letter.life for letter in letters]
         places = [life[1:] for life in lives if life.topic_id == self._identity.log_id]
         with explained(self._path):
             connection, _identity = open_log(self._path, self._identity.partitions, create=False)
@@ -87,6 +88,11 @@ class SqliteInspector(Inspector):
             if len(page) < PAGE_ROWS:
                 return
             place = page[-1][:3]
+
+
+def _endpoint(row: tuple[int, bytes]) -> tuple[int, EndpointState]:
+    partition, value = row
+    return partition, decode_endpoint(value)
 
 
 def _conditions(instant: str, wanted: RowFilter) -> tuple[str, dict[str, object]]:

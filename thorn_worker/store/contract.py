@@ -127,6 +127,15 @@ class Selection:
 class Store(ABC):
     """Durable state of the partitions that this process owns."""
 
+    def open(self) -> None:  # noqa: B027 - a store that lies in the log's own file has nothing to open
+        """Open what is the store's own, once the reader is open; waits. Again: nothing happens.
+
+        Raises `LogError`: `LogUnusable` if the operator must act.
+        """
+
+    def close(self) -> None:  # noqa: B027
+        """Release what `open` took. What is under way is not called back any more."""
+
     @abstractmethod
     def restore(self, partition: int, epoch: int, committed: int) -> Restored:
         """Make the partition's state readable and writable under `epoch`; waits.
@@ -176,6 +185,13 @@ class Store(ABC):
 
         False if some are not.
         """
+
+    @property
+    def trouble(self) -> str | None:
+        """Why writes do not become durable just now, in one sentence; None while they do, or if the log of the
+        same file says it.
+        """
+        return None
 
     @abstractmethod
     def counts(self) -> tuple[int, float | None]:

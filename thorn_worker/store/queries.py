@@ -1,4 +1,4 @@
-"""The questions that the SQLite store answers. They run on the reading thread, each in one read
+"""The questions that the tables of a store answer. They run on the reading thread, each in one read
 transaction."""
 
 import json
@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from producer.errors import LogUnavailable, WireError
-from producer.model import Life
 from thorn_worker.logs import RateLimited
 from thorn_worker.store.contract import Due, EndpointState, Pending, Restored, Selection
 from thorn_worker.store.rows import decode_endpoint, decode_pending
@@ -20,6 +19,8 @@ _unreadable: Final = RateLimited(logging.getLogger(__name__))
 
 #: (offset, index) of a row in its partition.
 Place = tuple[int, int]
+#: No offset is as small as the negative of this.
+FAR: Final = 1 << 62
 
 _DUE: Final = (
     "SELECT offset, idx, due_at, value FROM pendings"
@@ -54,8 +55,8 @@ _SELECT_ANY: Final = (
 )
 
 
-def restore(connection: sqlite3.Connection, lease: tuple[int, str, int], committed: int) -> Restored:
-    """What a partition holds.
+def restore_leased(connection: sqlite3.Connection, lease: tuple[int, str, int], committed: int) -> Restored:
+    """What a partition of the SQLite log holds.
 
     lease: (partition, owner, epoch). Raises `LogUnavailable` if it does not stand.
     """
@@ -67,6 +68,11 @@ def restore(connection: sqlite3.Connection, lease: tuple[int, str, int], committ
         raise LogUnavailable(
             f"partition {partition} in epoch {epoch} is not ours any more: it belongs to {now[0]}"
         )
+    return restore(connection, partition, committed)
+
+
+def restore(connection: sqlite3.Connection, partition: int, committed: int) -> Restored:
+    """What a partition holds."""
     (rows,) = connection.execute("SELECT count(*) FROM pendings WHERE partition = ?", (partition,)).fetchone()
     lives = connection.execute(
         "SELECT offset, idx FROM pendings WHERE partition = ? AND offset >= ?", (partition, committed)
@@ -131,14 +137,15 @@ def overdue(
 
 
 def select(
-    connection: sqlite3.Connection, partition: int, selection: Selection, limit: int, after: Life | None
+    connection: sqlite3.Connection, partition: int, selection: Selection, limit: int, after: Place | None
 ) -> Sequence[Pending]:
     """Rows that a command means."""
+    offset, idx = after or (-FAR, 0)
     wanted = {
         "partition": partition,
         "below": selection.below_offset,
-        "offset": -1 if after is None else after.offset,
-        "idx": -1 if after is None else after.index,
+        "offset": offset,
+        "idx": idx,
         "ids": json.dumps(list(selection.ids)),
         "subs": json.dumps(list(selection.subs)),
         "hosts": json.dumps(list(selection.hosts)),

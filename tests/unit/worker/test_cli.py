@@ -136,6 +136,14 @@ def test_send_with_the_disabled_dispatcher_sends_nothing_and_says_so(
     assert (answer["event_id"], answer["status"], len(answer["delivery_ids"])) == ("e-7", "disabled", 1)
 
 
+def test_send_tells_of_a_log_that_cannot_be_used_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THORN_SUBSCRIBERS", '{"*": "https://example.com/in"}')
+    code, out, err = run("send", "order.created", "--log", "sqlite:///missing/thorn.db")
+    assert (code, out) == (4, "")
+    assert "missing does not exist" in err
+    assert err.count("\n") == 1
+
+
 def test_send_refuses_an_event_that_breaks_its_rule(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THORN_DISPATCHER", "disabled")
     code, _, err = run("send", "order.created", "--event-id", "not allowed!")

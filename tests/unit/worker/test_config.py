@@ -12,7 +12,7 @@ from thorn_worker.config import check_file_limit, check_for_run
 
 
 def test_a_worker_without_a_log_is_refused_with_an_example() -> None:
-    with pytest.raises(ConfigurationError, match=r"THORN_LOG=sqlite:///thorn\.db"):
+    with pytest.raises(ConfigurationError, match=r"sqlite:///thorn\.db"):
         check_for_run(Settings())
 
 

@@ -54,6 +54,19 @@ class Clock:
         return self.now
 
 
+def test_lines_of_the_kafka_client_are_for_those_who_look_closer(stream: io.StringIO) -> None:
+    def heard(level: str) -> list[str]:
+        logs.set_up(level, "text", stream)
+        stream.truncate(stream.seek(0))
+        logging.getLogger("kafka.net.manager").error("connecting")
+        logging.getLogger("kafka.coordinator").warning("odd")
+        return [line.rpartition(" ")[2] for line in stream.getvalue().splitlines()]
+
+    assert heard("warning") == []
+    assert heard("info") == ["odd"]
+    assert heard("debug") == ["connecting", "odd"]
+
+
 def test_text_lines_carry_time_in_utc_level_and_logger(stream: io.StringIO) -> None:
     logs.set_up("info", "text", stream)
     logging.getLogger("thorn_worker.x").warning("it is %s", "so")

@@ -7,7 +7,8 @@ import pytest
 from thorn_worker import __version__, metrics
 from thorn_worker.counters import Counters, Histogram
 from thorn_worker.exposition import Exposition
-from thorn_worker.metrics import METRICS, Kind, Label, Metric, markdown_table
+from thorn_worker.metric import AGE_BUCKETS_S, Kind, Label, Metric
+from thorn_worker.metrics import METRICS, markdown_table
 from thorn_worker.outcome import Death, Outcome
 
 #: Names that dashboards rely on, with their label.
@@ -65,7 +66,7 @@ def test_every_metric_tells_its_meaning_and_what_to_do_when_it_rises() -> None:
 
 
 def test_ages_are_counted_from_five_milliseconds_to_five_days() -> None:
-    assert (metrics.AGE_BUCKETS_S[0], metrics.AGE_BUCKETS_S[-1]) == (0.005, 5 * 86400)
+    assert (AGE_BUCKETS_S[0], AGE_BUCKETS_S[-1]) == (0.005, 5 * 86400)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from producer.model import Command, Life
 from tests.support.deliveries import delivery
 from tests.support.hub import wait_on_hub
 from tests.support.inside import MAX_AGE_S, Inside
+from thorn_worker.log.contract import Consent
 from thorn_worker.offsets import Progress, Tracker
 from thorn_worker.outcome import Death
 from thorn_worker.partitions import _joined
@@ -329,8 +330,9 @@ def test_a_log_that_is_silent_for_a_moment_does_not_stop_the_worker() -> None:
 
 
 def test_lasting_trouble_of_our_own_machine_does_not_silence_the_reader(tmp_path: Path) -> None:
-    worker = Worker(_settings(tmp_path))
+    worker = Worker(_settings(tmp_path), Consent())
     try:
+        worker._partitions = worker._parts.partitions(worker._parts.reader.open(), worker._restored)
         worker._parts.reader.join(worker._partitions)
         worker._parts.dispatcher.troubled = True
         with gevent.Timeout(TROUBLE_WAIT_S + 5.0):

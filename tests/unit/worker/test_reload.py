@@ -19,11 +19,11 @@ def test_a_lane_loads_at_most_twice_its_width_and_all_in_the_end(tmp_path: Path)
         inside.settled()
         inside.hands.wait(61)
 
-        # When they are delivered one by one, then memory holds no more than the lane may, and each comes once
+        # When they are delivered one by one, then the lane holds no more than it may, and each comes once
         most = 0
         while len(inside.driver.started) < 20 or inside.driver.in_flight:
             inside.wait(lambda: inside.driver.in_flight, what="an attempt")
-            most = max(most, len(inside.home.works))
+            most = max(most, inside.lanes.queued + inside.lanes.in_flight)
             inside.driver.answer(inside.driver.in_flight[0], 200)
             inside.hands.wait(0.2)
         assert sorted(name for name, _ in inside.driver.started) == names

@@ -1,5 +1,6 @@
 """The SQLite store: the store contract, and the inspector that looks at the same rows."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,9 @@ from thorn_worker.log.sqlite_inspector import SqliteInspector
 from thorn_worker.outcome import Death
 from thorn_worker.store.contract import DeadLetter, EndpointState
 
+#: What the lives of the letters lie in: the inspector shows no letter of a record that came after it.
+RECORDS = [b"x"] * 10
+
 
 class TestSqliteStore(StoreContract):
     @pytest.fixture
@@ -27,6 +31,7 @@ class TestSqliteStore(StoreContract):
 
     def letters(self, world: ReaderWorld) -> list[DeadLetter]:
         assert isinstance(world, SqliteReaderWorld)
+        world.append(0, *RECORDS)
         with closing(SqliteInspector(str(world.path))) as inspector:
             return list(inspector.letters(RowFilter()))
 
@@ -61,12 +66,34 @@ class TestSqliteStore(StoreContract):
         )
         for dead in (letter(held.row(1).life), raw):
             held.durable(lambda done, dead=dead: held.store.bury(held.epoch, dead, done))  # type: ignore[misc]
+        world.append(0, *RECORDS)
 
         with closing(SqliteInspector(str(world.path))) as inspector:
             assert list(inspector.letters(RowFilter(ids=["raw/0.2"]))) == [raw]
             assert list(inspector.letters(RowFilter(since_at=250.0))) == [raw]
-            inspector.forget([held.row(1).life, Life("another log", 0, 2, 0)])
+            inspector.forget([letter(held.row(1).life), letter(Life("another log", 0, 2, 0))])
             assert list(inspector.letters(RowFilter())) == [raw]
+
+    def test_the_inspector_meets_no_letter_of_what_was_replayed_since(
+        self, world: SqliteReaderWorld, held: Held
+    ) -> None:
+        old, new = letter(held.row(0).life), letter(held.row(1).life)
+        world.append(0, b"x")
+        with closing(SqliteInspector(str(world.path))) as inspector:
+            world.append(0, b"a new life")
+            for dead in (old, new):
+                held.durable(lambda done, dead=dead: held.store.bury(held.epoch, dead, done))  # type: ignore[misc]
+            assert list(inspector.letters(RowFilter())) == [old]
+
+    def test_the_inspector_leaves_out_what_it_cannot_read_and_says_so(
+        self, world: SqliteReaderWorld, held: Held, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        held.put(held.row(0), held.row(1))
+        with closing(sqlite3.connect(world.path)) as connection, connection:
+            connection.execute("UPDATE pendings SET value = x'c1' WHERE offset = 0")
+        with closing(SqliteInspector(str(world.path))) as inspector:
+            assert list(inspector.pendings(RowFilter())) == [held.row(1)]
+        assert f"1 row of {world.path} can't be read and is left out" in caplog.text
 
     def test_the_inspector_shows_endpoints_and_partitions(self, world: SqliteReaderWorld, held: Held) -> None:
         state = EndpointState(sub="s1", host=HOST, failures=3)
