@@ -13,7 +13,7 @@ from thorn_worker.handover import Handover
 from thorn_worker.http import Client, Guard, PoolLimits, Pools, Resolver, user_agent
 from thorn_worker.intake import Intake
 from thorn_worker.lanes import Lanes, Limits
-from thorn_worker.log.contract import LogInfo
+from thorn_worker.log.contract import Consent, LogInfo
 from thorn_worker.log.open import open_log
 from thorn_worker.logs import AttemptLog
 from thorn_worker.orders import Orders
@@ -29,13 +29,13 @@ from thorn_worker.work import Home, Work
 class Assembly:
     """The parts, wired. Raises `ConfigurationError` for settings that a part refuses."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, consent: Consent) -> None:
         self.settings = settings
         self.clock = Clock()
         self.counters = Counters()
-        self.tally = Tally(self.counters)
+        self.tally = Tally(self.counters, self.clock.steady)
         self.directory = Directory.of(settings, self.clock.steady)
-        self.reader, self.store = open_log(settings)
+        self.reader, self.store = open_log(settings, consent)
         limits = Limits(total=settings.max_in_flight, per_lane=settings.max_in_flight_per_host)
         self.lanes: Lanes[Work] = Lanes(limits)
         self.resolver = Resolver(clock=self.clock.steady)
@@ -74,5 +74,6 @@ class Assembly:
 
     def close(self) -> None:
         """Release sockets and threads. The reader was closed by then."""
+        self.store.close()
         self.pools.close()
         self.resolver.close()

@@ -29,7 +29,7 @@ def check_log(settings: Settings) -> str:
     if not settings.log:
         raise ConfigurationError(
             "no log is configured: set THORN_LOG (or log in the settings file, or --log), "
-            "for example THORN_LOG=sqlite:///thorn.db"
+            "for example sqlite:///thorn.db or kafka://k1:9092,k2:9092/thorn"
         )
     return settings.log
 

@@ -8,7 +8,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from thorn_worker.metrics import BUILD_INFO, METRICS, Kind, Metric
+from thorn_worker.metric import Kind, Metric
+from thorn_worker.metrics import BUILD_INFO, METRICS
 
 
 class Counter:

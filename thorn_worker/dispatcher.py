@@ -132,6 +132,10 @@ class Dispatcher:
         while not self.troubled and (work := self._lanes.start()) is not None:
             self._begin(work)
 
+    def startable(self) -> bool:
+        """Something waits in the lanes that the next `pump` has to start."""
+        return not self._stopped and not self.troubled and self._lanes.startable() and self._confirmed()
+
     def stop(self) -> None:
         """From now on only finish what is in flight."""
         self._stopped = True

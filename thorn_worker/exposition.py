@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from thorn_worker.counters import Counters
-from thorn_worker.metrics import METRICS, Kind, Metric
+from thorn_worker.metric import Kind, Metric
+from thorn_worker.metrics import METRICS
 
 _TOTAL: Final = "_total"
 

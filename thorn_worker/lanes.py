@@ -61,7 +61,8 @@ class _Lane(Generic[W]):
 class Lanes(Generic[W]):
     """All lanes of a worker.
 
-    `W` is the caller's unit of work; host and subscription are given with each call.
+    `W` is the caller's unit of work; host and subscription are given with each call. in_flight, queued: works
+    now. started: works that `start` ever gave.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -70,6 +71,7 @@ class Lanes(Generic[W]):
         self._ring: deque[_Lane[W]] = deque()
         self.in_flight = 0
         self.queued = 0
+        self.started = 0
 
     def __len__(self) -> int:
         """Number of hosts with anything queued or in flight."""
@@ -114,6 +116,15 @@ class Lanes(Generic[W]):
                     return self._start(lane, fifo)
         return None
 
+    def startable(self) -> bool:
+        """The limits let something queued start. Asks the queues and not the rings that `start` goes by, so
+        that a lane forgotten there shows; that takes a look at every lane.
+        """
+        return self.in_flight < self._limits.total and any(
+            lane.in_flight < lane.width and any(fifo.startable() for fifo in lane.fifos.values())
+            for lane in self._lanes.values()
+        )
+
     def _start(self, lane: _Lane[W], fifo: _Fifo[W]) -> W:
         work = fifo.queue.popleft()
         fifo.in_flight += 1
@@ -121,6 +132,7 @@ class Lanes(Generic[W]):
         lane.queued -= 1
         self.in_flight += 1
         self.queued -= 1
+        self.started += 1
         self._list(lane, fifo)
         return work
 

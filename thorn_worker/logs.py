@@ -27,6 +27,15 @@ _LEVELS: Final[Mapping[str, int]] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+#: What kafka-python may write at each of our levels. We tell of every trouble ourselves, in one sentence; its
+#: own lines are for those who look closer, above all those of `_CONNECTING`, several for each attempt.
+_CLIENT_LEVELS: Final[Mapping[str, int]] = {
+    "debug": logging.DEBUG,
+    "info": logging.WARNING,
+    "warning": logging.CRITICAL,
+    "error": logging.CRITICAL,
+}
+_CONNECTING: Final = ("kafka.net", "kafka.cluster")
 _FORMATS: Final = ("text", "json")
 _ATTEMPT_LOGS: Final = ("off", "failures", "all")
 
@@ -52,6 +61,9 @@ def set_up(level: str, log_format: str, stream: TextIO | None = None) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(_LEVELS[level])
+    logging.getLogger("kafka").setLevel(_CLIENT_LEVELS[level])
+    for name in _CONNECTING:
+        logging.getLogger(name).setLevel(logging.NOTSET if level == "debug" else logging.CRITICAL)
 
 
 def _one_of(setting: str, value: str, known: tuple[str, ...]) -> None:

@@ -4,90 +4,20 @@ No host, URL, subscription or partition can become a label: a label is one of `L
 take is listed with the metric. So a scrape's size does not depend on how many subscribers there are.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from thorn_worker import __version__
+from thorn_worker.metric import (
+    AGE_BUCKETS_S,
+    ATTEMPT_BUCKETS_S,
+    LOG_BUCKETS_S,
+    LOOP_LAG_BUCKETS_S,
+    RESTORE_BUCKETS_S,
+    Kind,
+    Label,
+    Metric,
+)
 from thorn_worker.outcome import Death, Outcome
-
-
-class Kind(StrEnum):
-    """What Prometheus may do with the numbers."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-class Label(StrEnum):
-    """The closed set of label names. Whatever grows with subscribers or traffic has no place in it."""
-
-    OUTCOME = "outcome"
-    RESULT = "result"
-    REASON = "reason"
-    VERSION = "version"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Metric:
-    """One metric: all that is known of it before the first number.
-
-    unit: what one step means (``seconds``, ``records`` …). label, values: the one label it may have, and
-    every value that label can take. buckets: upper bounds of a histogram, inclusive, rising, without +Inf.
-    when_it_rises: what the operator does.
-    """
-
-    name: str
-    kind: Kind
-    unit: str
-    meaning: str
-    when_it_rises: str
-    label: Label | None = None
-    values: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if (self.label is None) != (not self.values):
-            raise ValueError(
-                f"{self.name} has a label without values or values without a label; give both or none"
-            )
-        if (self.kind is Kind.HISTOGRAM) != bool(self.buckets):
-            raise ValueError(
-                f"{self.name} is a {self.kind} with buckets {self.buckets}; only a histogram has buckets"
-            )
-        if list(self.buckets) != sorted(set(self.buckets)):
-            raise ValueError(f"{self.name} has buckets {self.buckets}; they must rise")
-        if (self.kind is Kind.COUNTER) != self.name.endswith("_total"):
-            raise ValueError(f"{self.name} is a {self.kind}; counters end in _total, and nothing else does")
-
-
-#: 1 ms … 60 s: an attempt lasts at most `event_timeout_s`, which is at most 60.
-ATTEMPT_BUCKETS_S: Final = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    2.5,
-    5,
-    10,
-    15,
-    30,
-    60,
-)
-#: 5 ms … 5 d: from a warm connection to the default `max_age_s`.
-AGE_BUCKETS_S: Final = (
-    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-    *(300, 1800, 7200, 18000, 36000, 86400, 172800, 432000),
-)
-#: 1 ms … 10 s: 5 ms is what any single call may hold the loop for; 0.5 s counts as a stall.
-LOOP_LAG_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 RECORDS_READ: Final = Metric(
     name="thorn_records_read_total",
@@ -230,6 +160,80 @@ COMMITS: Final = Metric(
     meaning="Commits of watermarks; refused: the partition is no longer ours or the log did not answer.",
     when_it_rises="`refused` outside of a rebalance: the log is slow, or the worker froze past its lease.",
 )
+COMMIT_DURATION: Final = Metric(
+    name="thorn_commit_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    unit="seconds",
+    buckets=LOG_BUCKETS_S,
+    meaning="How long a commit of watermarks took, whether it was stored or not.",
+    when_it_rises="The log is slow: look at its disk, or at the brokers.",
+)
+REBALANCES: Final = Metric(
+    name="thorn_rebalances_total",
+    kind=Kind.COUNTER,
+    unit="changes",
+    label=Label.RESULT,
+    values=("assigned", "revoked", "lost"),
+    meaning="Times that partitions came to this worker, were taken in order, or were lost without warning.",
+    when_it_rises="`lost`: the worker stood still for longer than its session; see thorn_loop_lag_seconds.",
+)
+RESTORE_DURATION: Final = Metric(
+    name="thorn_restore_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    unit="seconds",
+    buckets=RESTORE_BUCKETS_S,
+    meaning="From the assignment of a partition until its stored deliveries are known and it may start.",
+    when_it_rises="Many deliveries wait (thorn_pending); a THORN_STATE_DIR that survives shortens it.",
+)
+GAP: Final = Metric(
+    name="thorn_gap_records",
+    kind=Kind.GAUGE,
+    unit="records",
+    meaning="Records above the watermarks that are complete already, over the partitions owned here.",
+    when_it_rises="A few deliveries hold their watermark back; a crash repeats nothing of the rest.",
+)
+WATERMARK_AGE: Final = Metric(
+    name="thorn_watermark_age_seconds",
+    kind=Kind.GAUGE,
+    unit="seconds",
+    meaning="How long the watermark that stands longest has not moved although work waits above it.",
+    when_it_rises="Beyond 90 s /readyz names the partition and the cause.",
+)
+UNACKNOWLEDGED: Final = Metric(
+    name="thorn_store_unacknowledged",
+    kind=Kind.GAUGE,
+    unit="writes",
+    meaning="Writes of the store that the log has not acknowledged yet.",
+    when_it_rises="The log is slow or away; stored deliveries are not tried meanwhile.",
+)
+LAST_RECORD: Final = Metric(
+    name="thorn_last_record_seconds",
+    kind=Kind.GAUGE,
+    unit="seconds",
+    meaning="Seconds since a record was read, or since the start.",
+    when_it_rises="Nobody sends; or, if thorn_lag_records is above 0, nothing can be read.",
+)
+LAST_COMMIT: Final = Metric(
+    name="thorn_last_commit_seconds",
+    kind=Kind.GAUGE,
+    unit="seconds",
+    meaning="Seconds since a commit was stored, or since the start.",
+    when_it_rises="Nothing moves; or, if thorn_commits_total{refused} rises, the log does not take commits.",
+)
+LAST_ACKNOWLEDGEMENT: Final = Metric(
+    name="thorn_last_acknowledgement_seconds",
+    kind=Kind.GAUGE,
+    unit="seconds",
+    meaning="Seconds since the log acknowledged a write of the store, or since the start.",
+    when_it_rises="Nothing fails; or, if thorn_store_unacknowledged is above 0, the log is away.",
+)
+LOST_RECORDS: Final = Metric(
+    name="thorn_lost_records_total",
+    kind=Kind.COUNTER,
+    unit="records",
+    meaning="Records that the log deleted or lost before they were completed; each case is one ERROR line.",
+    when_it_rises="Deliveries are gone. Retention is shorter than the backlog is old, or brokers lost data.",
+)
 CONNECTIONS_OPENED: Final = Metric(
     name="thorn_connections_opened_total",
     kind=Kind.COUNTER,
@@ -271,7 +275,9 @@ JOURNAL_ERRORS: Final = Metric(
 METRICS: Final[tuple[Metric, ...]] = (
     *(RECORDS_READ, ATTEMPTS, DELIVERIES, DEAD_LETTERS, ATTEMPT_DURATION, DELIVERY_AGE),
     *(OLDEST_UNTRIED, OLDEST_PENDING, PENDING, UNRESOLVED, IN_FLIGHT, LANES, LAG),
-    *(PARTITIONS_OWNED, PARTITIONS_PAUSED, COMMITS, STORE_WRITES, JOURNAL_ERRORS),
+    *(GAP, WATERMARK_AGE, PARTITIONS_OWNED, PARTITIONS_PAUSED, REBALANCES, RESTORE_DURATION),
+    *(COMMITS, COMMIT_DURATION, STORE_WRITES, UNACKNOWLEDGED, JOURNAL_ERRORS, LOST_RECORDS),
+    *(LAST_RECORD, LAST_COMMIT, LAST_ACKNOWLEDGEMENT),
     *(CONNECTIONS_OPENED, CONNECTIONS_REUSED, LOCAL_ERRORS, LOOP_LAG, BUILD_INFO),
 )
 

@@ -18,6 +18,9 @@ from thorn_worker.work import Home, work_of_row
 #: A host whose lane is full, or that has more due rows than were loaded, is looked at again after this long.
 LOOK_AGAIN_S: Final = 0.1
 
+#: Hosts with due rows are asked for many times a second; past this, nobody does.
+OVERLOOKED_S: Final = 5.0
+
 #: Rows without due time that are given up at once.
 OVERDUE_ROWS: Final = 500
 
@@ -44,6 +47,14 @@ class Reload:
                 self._load_host(home, host)
             for sub in list(home.resolved):
                 self._load_resolved(home, sub)
+
+    def overlooks(self, homes: Collection[Home]) -> bool:
+        """Rows are due that may be loaded, and `due` has not come round for `OVERLOOKED_S`."""
+        since = self._clock.now() - OVERLOOKED_S
+        return any(
+            self._may_load(home) and (due_at := home.due.next_at()) is not None and due_at < since
+            for home in homes
+        )
 
     def _may_load(self, home: Home) -> bool:
         return home.alive and not home.restoring and not home.writes_late(self._clock.steady())

@@ -20,7 +20,9 @@ from producer.errors import LogError
 from thorn_worker import __version__
 from thorn_worker.admin import AdminServer, LoopMonitor, Sources
 from thorn_worker.assembly import Assembly
+from thorn_worker.log.contract import Consent, LogInfo
 from thorn_worker.report import Reporter
+from thorn_worker.watchdog import BEAT_S, Pulse, Watchdog
 from thorn_worker.work import Home
 
 #: Watermarks are committed this often: what a crash repeats, beside what was in flight.
@@ -38,6 +40,10 @@ TROUBLE_WAIT_S: Final = 1.0
 #: Records taken in before everybody else has a turn on the hub.
 SLICE_RECORDS: Final = 32
 
+#: First and longest pause between two tries to open a log that does not answer.
+FIRST_WAIT_S: Final = 0.5
+LONGEST_WAIT_S: Final = 15.0
+
 #: Exit codes of a worker that could not go on: an error of ours, and a log that became unusable.
 FAILED: Final = 1
 LOG_UNUSABLE: Final = 4
@@ -52,16 +58,16 @@ class Worker:
     restarted. Raises `ThornError` for what keeps it from starting.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._parts = parts = Assembly(settings)
-        self._info = parts.reader.open()
-        self._partitions = parts.partitions(self._info, self._restored)
-        self._reporter = Reporter(parts, self._info, self._partitions)
+    def __init__(self, settings: Settings, consent: Consent) -> None:
+        self._parts = parts = Assembly(settings, consent)
+        self._reporter = Reporter(parts)
         self._monitor = LoopMonitor(parts.counters)
         self._admin = AdminServer(
             settings.admin,
             Sources(parts.counters, self._reporter.readiness, self._reporter.status, self._monitor),
         )
+        self.pulse = Pulse(lambda: parts.lanes.started, self._startable)
+        self.watchdog = Watchdog(self.pulse)
         self._stop = Event()
         self._stopping = False
         self._exit_code = 0
@@ -69,10 +75,44 @@ class Worker:
     def run(self) -> int:
         """Deliver until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
         self._admin.start()
-        self._banner()
         for number in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(number, self._signalled, number)
         self._monitor.start()
+        self._keep("pulse", BEAT_S, self.pulse.beat)
+        self.watchdog.start()
+        try:
+            info = self._opened()
+            if info is not None:
+                self._deliver(info)
+        finally:
+            self._monitor.stop()
+            self._admin.stop()
+            self._parts.close()
+            self.watchdog.stop()
+        _logger.info("stopped")
+        return self._exit_code
+
+    def _opened(self) -> LogInfo | None:
+        """The open log, once it answers; None if the worker was told to stop before."""
+        pause_s = FIRST_WAIT_S
+        while not self._stop.is_set():
+            try:
+                info = self._parts.reader.open()
+                self._parts.store.open()
+                return info
+            except LogError as error:
+                if not error.retriable:
+                    raise
+                _logger.warning("waiting for the log, admin http://%s:%d/: %s", *self._admin.address, error)
+                self._reporter.waiting_for = str(error)
+            self._stop.wait(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_WAIT_S)
+        return None
+
+    def _deliver(self, info: LogInfo) -> None:
+        self._partitions = self._parts.partitions(info, self._restored)
+        self._reporter.opened(info, self._partitions)
+        self._banner(info)
         self._parts.reader.join(self._partitions)
         loops = [
             self._keep("commit", COMMIT_S, self._commit),
@@ -81,18 +121,14 @@ class Worker:
             self._keep("housekeeping", HOUSEKEEPING_S, self._housekeeping),
         ]
         reading = self._keep("read", 0.0, self._read)
+        self.pulse.idle = False
         _settle_garbage_collector()
         self._stop.wait()
-        self._stopping = self._reporter.draining = True
+        self._stopping = self._reporter.draining = self.pulse.idle = True
         reading.join()
         self._drain()
         gevent.killall(loops)
         self._parts.reader.close()
-        self._monitor.stop()
-        self._admin.stop()
-        self._parts.close()
-        _logger.info("stopped")
-        return self._exit_code
 
     # -- loops -------------------------------------------------------------------------------------
 
@@ -127,8 +163,11 @@ class Worker:
 
     def _read(self) -> None:
         """Take in what the reader has, a slice at a time."""
+        self.pulse.polls += 1
         records = self._parts.reader.poll(POLL_S)
-        self._reporter.joined = True
+        self._reporter.joined = self._reporter.joined or self._parts.reader.confirmed()
+        if records:
+            self._parts.tally.read_at = self._parts.clock.steady()
         for start in range(0, len(records), SLICE_RECORDS):
             for record in records[start : start + SLICE_RECORDS]:
                 home = self._partitions.of(record.partition, record.epoch)
@@ -166,6 +205,9 @@ class Worker:
         self._parts.pools.sweep(self._parts.clock.steady())
         self._reporter.refresh()
 
+    def _startable(self) -> bool:
+        return self._parts.dispatcher.startable() or self._parts.reload.overlooks(self._partitions.all())
+
     def _restored(self, home: Home) -> None:
         """A partition may start: what waited for a subscription that is known by now need not wait for the
         slow tick.
@@ -200,15 +242,15 @@ class Worker:
                 "%d attempts were still under way after %g s and will be repeated", left, patience_s
             )
 
-    def _banner(self) -> None:
+    def _banner(self, info: LogInfo) -> None:
         settings, (host, port) = self._parts.settings, self._admin.address
         exceptions = ", ".join((*settings.allow_hosts, *settings.allow_networks)) or "none"
         _logger.info(
             "thorn-worker %s: log %s, %d partitions, %d subscriptions known, guard exceptions: %s, admin http://%s:%d/",
             *(
                 __version__,
-                self._info.place,
-                self._info.partitions,
+                info.place,
+                info.partitions,
                 len(self._parts.directory),
                 exceptions,
                 host,
@@ -226,9 +268,9 @@ def _settle_garbage_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def run_worker(settings: Settings) -> int:
+def run_worker(settings: Settings, consent: Consent) -> int:
     """Run a worker until it is told to stop; its exit code.
 
     Raises `ThornError` for what keeps it from starting.
     """
-    return Worker(settings).run()
+    return Worker(settings, consent).run()

@@ -3,6 +3,7 @@
 from typing import Final
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 
 #: How long a client looks for a broker that is there, or isn't.
 BOOTSTRAP_MS: Final = 5_000
@@ -42,6 +43,23 @@ def put(bootstrap: str, topic: str, value: bytes, login: Login | None = None) ->
         return int(producer.send(topic, value).get(timeout=30).offset)
     finally:
         producer.close(timeout=10)
+
+
+def records(bootstrap: str, topic: str, partitions: int) -> list[ConsumerRecord]:
+    """All records of a topic, by partition and offset."""
+    wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, bootstrap_timeout_ms=BOOTSTRAP_MS, group_id=None)
+    try:
+        consumer.assign(wanted)
+        ends = consumer.end_offsets(wanted)
+        consumer.seek_to_beginning(*wanted)
+        found: list[ConsumerRecord] = []
+        while any(consumer.position(partition) < ends[partition] for partition in wanted):
+            for some in consumer.poll(timeout_ms=200).values():
+                found += some
+        return sorted(found, key=lambda record: (record.partition, record.offset))
+    finally:
+        consumer.close()
 
 
 def values(bootstrap: str, topic: str, login: Login | None = None) -> list[bytes]:

@@ -11,7 +11,7 @@ from deploy.kafka.probe import listed_brokers
 from tests.kafka import clients
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 
 
 def states(cluster: Cluster) -> list[str]:

@@ -12,7 +12,7 @@ from deploy.kafka import Cluster, Options, Security
 from tests.kafka import clients
 from tests.kafka.certificates import Certificates, issue
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.xdist_group("security")]
 
 USERS: Final = {"alice": "alice-secret", "bob": "bob-secret"}
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")

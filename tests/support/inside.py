@@ -158,7 +158,7 @@ class Inside:
         self.driver = driver or ScriptedDriver()
         self.clock = self.hands.clock()
         self.counters = Counters()
-        self.tally = Tally(self.counters)
+        self.tally = Tally(self.counters, self.clock.steady)
         self.directory = Directory(known or {}, {}, secrets_of, self.clock.steady)
         self.journal = Journal(str(self.path), 1, member_name(None))
         self.reader = SqliteReader(self.journal, LeaseTiming(beat_s=BEAT_S, ttl_s=ttl_s))

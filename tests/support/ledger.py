@@ -5,12 +5,9 @@ Never by a worker's own counters.
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
-from thorn_worker.inspector import PartitionStatus, RowFilter
-from thorn_worker.log.sqlite_inspector import SqliteInspector
+from thorn_worker.inspector import Inspector, PartitionStatus, RowFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +57,13 @@ class Account:
         )
 
 
-def standing(path: Path) -> Standing:
-    """Look into the log at `path`."""
-    with closing(SqliteInspector(str(path))) as inspector:
-        # Partitions first: what a worker settles while we look was then still counted as uncommitted.
-        partitions = tuple(inspector.partitions())
-        pending = frozenset(row.delivery.id for row in inspector.pendings(RowFilter()))
-        letters = inspector.letters(RowFilter())
-        dead = {one.delivery.id: str(one.reason) for one in letters if one.delivery is not None}
+def standing(inspector: Inspector) -> Standing:
+    """Look into a log."""
+    # Partitions first: what a worker settles while we look was then still counted as uncommitted.
+    partitions = tuple(inspector.partitions())
+    pending = frozenset(row.delivery.id for row in inspector.pendings(RowFilter()))
+    letters = inspector.letters(RowFilter())
+    dead = {one.delivery.id: str(one.reason) for one in letters if one.delivery is not None}
     return Standing(pending, dead, partitions)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from producer.config import load
 from producer.log import open_writer
@@ -11,16 +10,16 @@ from thorn_worker.commands import append
 
 
 @contextmanager
-def raw_writer(path: Path) -> Iterator[LogWriter]:
-    """The writing half of the log at `path`."""
-    writer = open_writer(load({"log": f"sqlite:///{path}"}, {}).settings)
+def raw_writer(log: str) -> Iterator[LogWriter]:
+    """The writing half of the log with this URL."""
+    writer = open_writer(load({"log": log}, {}).settings)
     try:
         yield writer
     finally:
         writer.close(10.0)
 
 
-def append_raw(path: Path, values: Sequence[bytes], *, key: str, partition: int | None = None) -> None:
+def append_raw(log: str, values: Sequence[bytes], *, key: str, partition: int | None = None) -> None:
     """Append these values; durable on return."""
-    with raw_writer(path) as writer:
+    with raw_writer(log) as writer:
         append(writer, [NewRecord(key, value, partition) for value in values])

@@ -19,7 +19,7 @@ class Plan:
     """What to send, and where the ids go.
 
     group: events in the air before their receipts are waited for. per_s: events per second, 0 for no limit.
-    pad_bytes: size of the payload. options: of each `send`.
+    pad_bytes: size of the payload. patience_s: how long each receipt is waited for. options: of each `send`.
     """
 
     log: str
@@ -30,6 +30,7 @@ class Plan:
     group: int = 50
     per_s: float = 0.0
     pad_bytes: int = 100
+    patience_s: float = 30.0
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -47,7 +48,7 @@ def run(plan: Plan) -> None:
             data = {"pad": "x" * plan.pad_bytes}
             receipts = [service.send(plan.event, {**data, "n": n}, **plan.options) for n in numbers]
             for receipt in receipts:
-                receipt.wait(timeout_s=30)
+                receipt.wait(plan.patience_s)
             ids = [delivery for receipt in receipts for delivery in receipt.delivery_ids]
             # One write: a ledger never holds half an id, however this process ends.
             ledger.write("".join(f"{one}\n" for one in ids).encode())

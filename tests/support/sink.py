@@ -138,6 +138,10 @@ class RecordingSink:
         self._process.stdin.flush()
         self._told()
 
+    def fail(self, address: int) -> None:
+        """One address answers 500 from now on, the others 200."""
+        self.set_rules([Rule(address=self.addresses[address], statuses=(500,))])
+
     def url(self, address: int = 0, path: str = "/hook") -> str:
         """A URL of this sink."""
         return f"{self._scheme}://{self.addresses[address]}:{self.port}{path}"

@@ -16,27 +16,28 @@ import random
 import re
 import resource
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tests.support.ledger import Account, Standing, reconcile, standing
+from tests.support.ledger import Account, Standing, reconcile
 from tests.support.limits import Limit
 from tests.support.sink import RecordingSink
+from tests.support.system_log import PARTITIONS, SqliteLog, SystemLog
 from tests.support.waiting import wait_for
 
 ROOT: Final = Path(__file__).parents[2]
 
 #: What a healthy worker needs to start, and a hundred times more than that.
 START_S: Final = 20.0
+#: Until it is ready: a group of consumers may wait for the session of one that died.
+READY_S: Final = 40.0
 
 _ADMIN: Final = re.compile(r"admin (http://\S+/)")
 _SAMPLE: Final = re.compile(r'^(\w+)(?:\{(?:\w+)="([^"]*)"\})? (\S+)$', re.MULTILINE)
@@ -79,6 +80,9 @@ class Ran:
 class WorkerProcess:
     """``thorn-worker run`` in a process of its own. log: its standard error, over all of its starts."""
 
+    #: What stands behind ``python`` on its command line.
+    arguments: tuple[str, ...] = ("-m", "thorn_worker")
+
     def __init__(self, settings: Mapping[str, object], log: Path, limit: Limit | None = None) -> None:
         self.settings = dict(settings)
         self.log = log
@@ -100,10 +104,17 @@ class WorkerProcess:
 
     def start(self, **settings: object) -> Self:
         """Start it, with other settings than before if there are any; returns when it is ready."""
-        self.launch(**settings)
-        wait_for(self._announced, START_S, what=f"the worker's banner in {self.log}")
-        wait_for(self.ready, START_S, what=f"the worker at {self.admin} to be ready")
+        return self.launch(**settings).wait_until_ready()
+
+    def wait_until_ready(self) -> Self:
+        """It owns what it is going to own, and everything of that is restored."""
+        self.wait_until_serving()
+        wait_for(self.ready, READY_S, what=f"the worker at {self.admin} to be ready")
         return self
+
+    def wait_until_serving(self) -> None:
+        """Its admin server answers."""
+        wait_for(self._announced, START_S, what=f"the worker's admin address in {self.log}")
 
     def launch(self, **settings: object) -> Self:
         """Start it and return at once, for starts that are refused."""
@@ -113,7 +124,7 @@ class WorkerProcess:
         self.admin = ""
         with self.log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "thorn_worker"],
+                [sys.executable, *self.arguments],
                 cwd=ROOT,
                 env=clean_environment(self.settings),
                 stdin=subprocess.DEVNULL,
@@ -246,18 +257,25 @@ class ProducerProcess:
 class System:
     """One log, the processes around it, and the sink that they deliver to. Ends what it started.
 
-    subscribers: for producers and workers alike. settings: of every worker, beside those that tests need.
+    log: an SQLite file in `folder` if None. subscribers: for producers and workers alike. settings: of every
+    worker, beside those that tests need.
     """
 
     def __init__(
-        self, folder: Path, sink: RecordingSink, *, subscribers: Mapping[str, object], **settings: object
+        self,
+        folder: Path,
+        sink: RecordingSink,
+        log: SystemLog | None = None,
+        *,
+        subscribers: Mapping[str, object],
+        **settings: object,
     ) -> None:
         self.folder = folder
         self.sink = sink
-        self.log_path = folder / "thorn.db"
+        self.log = log or SqliteLog(folder)
         self.subscribers = subscribers
         self.settings: dict[str, object] = {
-            "log": f"sqlite:///{self.log_path}",
+            **self.log.settings,
             "admin": "127.0.0.1:0",
             "allow_networks": "127.0.0.0/8",
             "subscribers": subscribers,
@@ -287,24 +305,6 @@ class System:
         log = self.folder / f"worker-{len(self.workers)}.log"
         self.workers.append(WorkerProcess({**self.settings, **settings}, log, limit))
         return self.workers[-1]
-
-    def freeze(self, worker: WorkerProcess) -> None:
-        """SIGSTOP between two of its writes. A process that stops inside of one keeps the file's lock, and
-        everybody else then waits for it to go on: nothing is lost, but nothing can be shown either.
-        """
-
-        def frozen_without_the_lock() -> bool:
-            worker.freeze()
-            with closing(sqlite3.connect(self.log_path, timeout=1.0, isolation_level=None)) as probe:
-                try:
-                    probe.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError:
-                    worker.thaw()
-                    return False
-                probe.execute("ROLLBACK")
-            return True
-
-        wait_for(frozen_without_the_lock, what="the worker to be frozen between two writes")
 
     def producer(self, count: int, **plan: object) -> ProducerProcess:
         """A service that sends `count` events; `tests.support.sending` says what else it may be told."""
@@ -348,7 +348,7 @@ class System:
 
     def standing(self) -> Standing:
         """What the log and its store hold."""
-        return standing(self.log_path)
+        return self.log.standing()
 
     def settle(self, timeout_s: float = 40.0, *, pending: bool = False) -> Account:
         """Wait until every record is committed and, unless `pending`, no delivery waits any more."""
@@ -358,16 +358,16 @@ class System:
             return now.lag == 0 and (pending or not now.pending)
 
         with contextlib.suppress(AssertionError):  # what is missing then is said by id, in the account
-            wait_for(settled, timeout_s, what="everything to be settled", poll_s=0.05)
+            wait_for(settled, timeout_s, what="everything to be settled", poll_s=self.log.poll_s)
         return self.account()
 
-    def wait_for_owners(self, *workers: WorkerProcess, timeout_s: float = 15.0) -> float:
+    def wait_for_owners(self, *workers: WorkerProcess) -> float:
         """Wait until these workers share all partitions, each with some; returns the seconds it took."""
         began = time.monotonic()
 
         def shared() -> bool:
             owned = [worker.owned() for worker in workers]
-            return all(owned) and sum(owned) == len(self.standing().owners)
+            return all(owned) and sum(owned) == PARTITIONS
 
-        wait_for(shared, timeout_s, what=f"{len(workers)} workers to share all partitions", poll_s=0.02)
+        wait_for(shared, self.log.move_s, what=f"{len(workers)} workers to share all partitions", poll_s=0.02)
         return time.monotonic() - began

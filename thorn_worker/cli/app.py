@@ -18,6 +18,7 @@ from thorn_worker.cli.listen import listen
 from thorn_worker.cli.pending import pending
 from thorn_worker.cli.run import run
 from thorn_worker.cli.send import send
+from thorn_worker.cli.topics import topics
 
 #: Exit codes that scripts may rely on; 0 is done. click has the first two itself.
 FAILED: Final = 1
@@ -54,7 +55,7 @@ def cli() -> None:
     """
 
 
-for command in (run, send, listen, pending, endpoints, dead, doctor, demo):
+for command in (run, send, listen, pending, endpoints, dead, doctor, topics, demo):
     cli.add_command(command)
 
 

@@ -56,7 +56,12 @@ def with_common(function: Callable[Concatenate[Common, P], R]) -> Callable[P, R]
     """Give a command ``--settings``, ``--log`` and ``-v``; it gets them as its first argument, a `Common`."""
 
     @click.option("--settings", "settings_file", metavar="FILE", help="TOML file, instead of THORN_SETTINGS.")
-    @click.option("--log", "log_url", metavar="URL", help="The log, instead of THORN_LOG: sqlite:///thorn.db")
+    @click.option(
+        "--log",
+        "log_url",
+        metavar="URL",
+        help="The log, instead of THORN_LOG: sqlite:///thorn.db, kafka://k1:9092/thorn.",
+    )
     @click.option("-v", "--verbose", is_flag=True, help="Show debug lines on stderr.")
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:

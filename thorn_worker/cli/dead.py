@@ -2,13 +2,13 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
 import click
 
-from producer.config import Settings
+from thorn_worker import commands
 from thorn_worker.cli.common import Common, inspecting, with_common
 from thorn_worker.cli.output import (
     body_option,
@@ -20,13 +20,11 @@ from thorn_worker.cli.output import (
 )
 from thorn_worker.cli.rows import details, letter_row
 from thorn_worker.cli.selecting import require_found, require_some, with_selection
-from thorn_worker.inspector import RowFilter
+from thorn_worker.inspector import Inspector, RowFilter
 from thorn_worker.outcome import Death
 from thorn_worker.store.contract import DeadLetter
 
-_COLUMNS: Final = ("id", "event", "host", "attempts", "reason", "died_at")
-#: Letters replayed per round: each round is acknowledged before the next begins.
-REPLAY_ROUND: Final = 500
+_COLUMNS: Final = ("id", "event", "host", "attempts", "reason", "status", "died_at")
 
 
 @click.group()
@@ -75,15 +73,13 @@ def replay(
     require_some(wanted, "dead letters")
     settings = common.settings_with_log()
     with inspecting(settings) as inspector:
-        # A replayed delivery that dies again at once is a new life behind these ends: not met a second time.
-        ends = {status.partition: status.end for status in inspector.partitions()}
-        meant = _count(islice(_replayable(inspector.letters(wanted), ends), limit))
+        meant = _count(_chosen(inspector, wanted, limit))
         require_found(wanted, meant, "dead letter that can be replayed")
         if dry_run or not meant:
             return
         if not yes:
             _confirm(meant)
-        done = _replay(settings, islice(_replayable(inspector.letters(wanted), ends), limit), keep_expiry)
+        done = commands.replay(settings, inspector, _chosen(inspector, wanted, limit), keep_expiry)
     click.echo(f"{done} of {meant} replayed")
 
 
@@ -96,11 +92,8 @@ def _confirm(meant: int) -> None:
     click.confirm(f"Replay {meant}?", abort=True, err=True)
 
 
-def _replayable(letters: Iterable[DeadLetter], ends: Mapping[int, int]) -> Iterator[DeadLetter]:
-    """The letters below `ends`, but for unreadable records: those hold nothing to deliver."""
-    for letter in letters:
-        if letter.delivery is not None and letter.life.offset < ends[letter.life.partition]:
-            yield letter
+def _chosen(inspector: Inspector, wanted: RowFilter, limit: int | None) -> Iterator[DeadLetter]:
+    return islice(filter(commands.can_be_replayed, inspector.letters(wanted)), limit)
 
 
 def _count(letters: Iterable[DeadLetter]) -> int:
@@ -109,16 +102,3 @@ def _count(letters: Iterable[DeadLetter]) -> int:
     rows = [{"reason": reason, "host": host, "letters": n} for (reason, host), n in counts.most_common()]
     print_list(rows, ("reason", "host", "letters"), None, as_json=False)
     return counts.total()
-
-
-def _replay(settings: Settings, letters: Iterator[DeadLetter], keep_expiry: bool) -> int:
-    from thorn_worker.commands import replay as replay_letters
-
-    done = 0
-    while chunk := _take(letters):
-        done += replay_letters(settings, chunk, keep_expiry)
-    return done
-
-
-def _take(letters: Iterator[DeadLetter]) -> Sequence[DeadLetter]:
-    return list(islice(letters, REPLAY_ROUND))

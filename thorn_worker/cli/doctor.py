@@ -14,6 +14,7 @@ import click
 from producer.config import Loaded, Settings, parse_log_url
 from producer.errors import ThornError
 from producer.hosts import Target, parse
+from producer.log.kafka_options import KafkaOptions
 from producer.subscriptions.settings import Subscribers
 from thorn_worker.cli.common import Common, inspecting, with_common
 from thorn_worker.cli.output import instant, json_option, print_list
@@ -105,6 +106,11 @@ def _log(settings: Settings) -> Iterator[Finding]:
         if not present:
             yield Finding("log", State.OK, f"{url.path} will be made at the first use")
             return
+    else:
+        findings = list(_topics(KafkaOptions.of(settings, url)))
+        yield from findings
+        if any(finding.state is State.FAIL for finding in findings):
+            return
     try:
         with inspecting(settings) as inspector:
             statuses = inspector.partitions()
@@ -117,6 +123,22 @@ def _log(settings: Settings) -> Iterator[Finding]:
     )
     if behind and not any(status.owner for status in statuses):
         yield Finding("workers", State.WARN, "no worker owns a partition", "start one: thorn-worker run")
+
+
+def _topics(options: KafkaOptions) -> Iterator[Finding]:
+    """How the brokers are reached, and what is wrong with the topics."""
+    from thorn_worker.log.kafka_topics import look
+
+    try:
+        _, findings = look(options)
+    except ThornError as error:
+        yield Finding("log", State.FAIL, str(error))
+        return
+    user = f" as {options.sasl_username}" if options.sasl_username else ""
+    yield Finding("brokers", State.OK, f"{', '.join(options.servers)} by {options.security}{user}")
+    for finding in findings:
+        state = State.FAIL if finding.fatal else State.WARN
+        yield Finding("topics", state, f"{finding.topic}: {finding.problem}", finding.advice)
 
 
 def _clock(settings: Settings, now_at: float) -> Finding:

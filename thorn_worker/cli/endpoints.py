@@ -1,12 +1,15 @@
 """``thorn-worker endpoints``: which subscriptions are failing or disabled, and switching them."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
 import click
 
+from producer.config import Settings
 from producer.model import Command
+from producer.subscriptions.settings import Subscribers
 from thorn_worker.cli.common import Common, inspecting, with_common
 from thorn_worker.cli.ordering import order, report, with_wait
 from thorn_worker.cli.output import json_option, limit_option, print_list, show_rows
@@ -71,4 +74,15 @@ def _give(op: str, common: Common, ids: tuple[str, ...], wait_s: float | None) -
                 f"{text!r} is no subscription id: those are UUIDs, see `endpoints list`"
             ) from error
     settings = common.settings_with_log()
-    report(settings, order(settings, Command(op=op, subs=ids, at=time.time()), None), wait_s)
+    _say_unknown(settings, ids)
+    with inspecting(settings) as inspector:
+        positions = order(settings, inspector, Command(op=op, subs=ids, at=time.time()))
+        report(inspector, positions, wait_s)
+
+
+def _say_unknown(settings: Settings, ids: Sequence[str]) -> None:
+    """A mistyped id would be obeyed in silence. Only a note: senders may have subscribers of their own."""
+    known = {*Subscribers(settings.subscribers).known(), *settings.secrets}
+    for text in ids:
+        if text not in known:
+            click.echo(f"note: no subscriber in these settings has the id {text}", err=True)

@@ -2,14 +2,15 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import click
 
 from producer.config import Settings
 from producer.model import Command
-from thorn_worker.cli.common import Seconds, inspecting
+from thorn_worker.cli.common import Seconds
+from thorn_worker.commands import Order, submit
 from thorn_worker.inspector import Inspector
 from thorn_worker.store.contract import Pending
 
@@ -21,7 +22,7 @@ _LOOK_S: Final = 0.1
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Where a command stands: (partition, offset).
+#: The last command given to a partition: (partition, offset).
 Position = tuple[int, int]
 
 
@@ -39,35 +40,30 @@ def with_wait(function: Callable[Concatenate[float | None, P], R]) -> Callable[P
     return wrapper
 
 
-def order(settings: Settings, command: Command, partitions: Sequence[int] | None) -> list[Position]:
-    """Append `command` to `partitions` (None: to all). Durable on return. Raises `LogError`s."""
-    from thorn_worker.commands import submit
-
-    return submit(settings, command, partitions)
+def order(settings: Settings, inspector: Inspector, command: Command) -> list[Position]:
+    """Append `command` to all partitions. Durable on return. Raises `LogError`s."""
+    return submit(settings, inspector, [Order(command)])
 
 
-def order_by_id(settings: Settings, op: str, rows: Iterable[Pending]) -> tuple[int, list[Position]]:
-    """Order `op` for these rows, each in the partition where it lies. Returns (rows, positions)."""
-    waiting: dict[int, list[str]] = {}
-    positions: list[Position] = []
-    count = 0
+def order_by_id(
+    settings: Settings, inspector: Inspector, op: str, rows: Iterable[Pending]
+) -> tuple[int, list[Position]]:
+    """Order `op` for these rows, each in the partition where it lies. Returns (rows, positions).
+
+    All of them are read before anything is ordered: a command changes what is being listed.
+    """
+    by_partition: dict[int, list[str]] = {}
     for row in rows:
-        count += 1
-        ids = waiting.setdefault(row.life.partition, [])
-        ids.append(row.delivery.id)
-        if len(ids) == IDS_PER_COMMAND:
-            positions += _order_ids(settings, op, {row.life.partition: waiting.pop(row.life.partition)})
-    return count, positions + _order_ids(settings, op, waiting)
+        by_partition.setdefault(row.life.partition, []).append(row.delivery.id)
+    orders = [
+        Order(Command(op=op, ids=tuple(ids[start : start + IDS_PER_COMMAND]), at=time.time()), [partition])
+        for partition, ids in by_partition.items()
+        for start in range(0, len(ids), IDS_PER_COMMAND)
+    ]
+    return sum(map(len, by_partition.values())), submit(settings, inspector, orders)
 
 
-def _order_ids(settings: Settings, op: str, by_partition: Mapping[int, Sequence[str]]) -> list[Position]:
-    positions: list[Position] = []
-    for partition, ids in by_partition.items():
-        positions += order(settings, Command(op=op, ids=tuple(ids), at=time.time()), [partition])
-    return positions
-
-
-def report(settings: Settings, positions: Sequence[Position], wait_s: float | None) -> None:
+def report(inspector: Inspector, positions: Sequence[Position], wait_s: float | None) -> None:
     """Say how many partitions the commands went to and how far behind their readers are.
 
     With `wait_s`, wait until they are applied. Nothing is said where nothing was ordered.
@@ -76,14 +72,12 @@ def report(settings: Settings, positions: Sequence[Position], wait_s: float | No
     """
     if not positions:
         return
-    with inspecting(settings) as inspector:
-        furthest = max(_behind(inspector, positions).values())
-        click.echo(
-            f"appended to {_partitions(positions)}, the furthest reader is {furthest} records behind",
-            err=True,
-        )
-        if wait_s is not None:
-            _wait(inspector, positions, wait_s)
+    furthest = max(_behind(inspector, positions).values())
+    click.echo(
+        f"appended to {_partitions(positions)}, the furthest reader is {furthest} records behind", err=True
+    )
+    if wait_s is not None:
+        _wait(inspector, positions, wait_s)
 
 
 def _wait(inspector: Inspector, positions: Sequence[Position], wait_s: float) -> None:
@@ -92,17 +86,15 @@ def _wait(inspector: Inspector, positions: Sequence[Position], wait_s: float) ->
         if time.monotonic() >= deadline:
             left = sum(1 for records in _behind(inspector, positions).values() if records)
             raise click.ClickException(
-                f"{left} of {len(positions)} commands were not applied within {wait_s:g} s: they stay in the "
-                "log and take effect as soon as a worker owns their partitions"
+                f"not applied within {wait_s:g} s on {left} of {_partitions(positions)}: what was ordered "
+                "stays in the log and takes effect as soon as a worker owns them"
             )
         time.sleep(_LOOK_S)
-    count = len({partition for partition, _ in positions})
-    click.echo(f"applied on {count} of {_partitions(positions)}", err=True)
+    click.echo(f"applied on {len(positions)} of {_partitions(positions)}", err=True)
 
 
 def _partitions(positions: Sequence[Position]) -> str:
-    count = len({partition for partition, _ in positions})
-    return f"{count} partition{'' if count == 1 else 's'}"
+    return f"{len(positions)} partition{'' if len(positions) == 1 else 's'}"
 
 
 def _behind(inspector: Inspector, positions: Sequence[Position]) -> dict[Position, int]:

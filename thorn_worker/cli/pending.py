@@ -7,7 +7,7 @@ import click
 
 from producer.model import Command
 from thorn_worker.cli.common import Common, inspecting, with_common
-from thorn_worker.cli.ordering import Position, order, order_by_id, report, with_wait
+from thorn_worker.cli.ordering import order, order_by_id, report, with_wait
 from thorn_worker.cli.output import body_option, json_option, limit_option, print_list, show_rows
 from thorn_worker.cli.rows import details, pending_row
 from thorn_worker.cli.selecting import by_endpoint_only, require_found, require_some, with_selection
@@ -74,18 +74,15 @@ def cancel(wait_s: float | None, wanted: RowFilter, common: Common, dry_run: boo
 def _give(op: str, wanted: RowFilter, common: Common, dry_run: bool, wait_s: float | None) -> None:
     require_some(wanted, "deliveries")
     settings = common.settings_with_log()
-    positions: list[Position]
     with inspecting(settings) as inspector:
         if dry_run:
             click.echo(f"{sum(1 for _ in inspector.pendings(wanted))} waiting deliveries match")
             return
         if by_endpoint_only(wanted):
             command = Command(op=op, subs=tuple(wanted.subs), hosts=tuple(wanted.hosts), at=time.time())
-            positions = order(settings, command, None)
+            positions = order(settings, inspector, command)
         else:
-            # Rows are collected first: the command changes what is being listed.
-            rows = list(inspector.pendings(wanted))
-            require_found(wanted, len(rows), "waiting delivery")
-            count, positions = order_by_id(settings, op, rows)
+            count, positions = order_by_id(settings, inspector, op, inspector.pendings(wanted))
+            require_found(wanted, count, "waiting delivery")
             click.echo(f"{op} ordered for {count} deliveries")
-    report(settings, positions, wait_s)
+        report(inspector, positions, wait_s)

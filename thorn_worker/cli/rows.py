@@ -32,6 +32,7 @@ def letter_row(letter: DeadLetter) -> dict[str, object]:
     return {
         **facts,
         "reason": str(letter.reason),
+        "status": letter.history[-1].status if letter.history else None,
         "died_at": letter.died_at,
         "appended_at": letter.appended_at,
         **_life(letter.life),

@@ -1,18 +1,22 @@
 """``thorn-worker send``: one event, through the same library that services use."""
 
 import json
+import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import click
 
 from producer import Producer, Receipt
 from producer.client import FLUSH_TIMEOUT_S
-from producer.errors import NotAcknowledged
+from producer.config import Settings, parse_log_url
+from producer.errors import LogError, NotAcknowledged
 from producer.receipts import Status
 from thorn_worker.cli.common import Common, Seconds, with_common
-from thorn_worker.cli.output import json_option
+from thorn_worker.commands import writing
 
 #: Once ``--timeout`` is over, closing may take this many seconds more.
 _CLOSE_S: Final = 0.5
@@ -26,7 +30,7 @@ _CLOSE_S: Final = 0.5
 @click.option("--event-id", metavar="ID", help="Your own id; the same one sent twice is the same deliveries.")
 @click.option("--wait", is_flag=True, help="Fail unless the log acknowledges within --timeout.")
 @click.option("--timeout", "timeout_s", type=Seconds(), default=30.0, help="Seconds to wait (30).")
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: event_id, delivery_ids, status.")
 def send(
     common: Common,
     event: str,
@@ -42,22 +46,55 @@ def send(
     deadline = time.monotonic() + timeout_s
     late: NotAcknowledged | None = None
     close_s = FLUSH_TIMEOUT_S
-    service = Producer(**common.overrides())
-    try:
-        receipt = service.send(event, payload, sender=sender, event_id=event_id)
-        if wait:
-            close_s = _CLOSE_S
-            receipt.wait(max(0.0, deadline - time.monotonic()))
-    except NotAcknowledged as error:
-        late = error
-    finally:
-        service.close(close_s)
+    with _told_once():
+        service = Producer(**common.overrides())
+        try:
+            _check_reachable(service.settings)
+            receipt = service.send(event, payload, sender=sender, event_id=event_id)
+            if wait:
+                close_s = _CLOSE_S
+                receipt.wait(max(0.0, deadline - time.monotonic()))
+        except NotAcknowledged as error:
+            late = error
+        finally:
+            service.close(close_s)
     # Closing has flushed: the outcome is known also without --wait, and a late acknowledgement counts.
     if late is not None and receipt.status is not Status.ACKNOWLEDGED:
         raise late
     if receipt.error is not None:
         raise receipt.error
     _print(receipt, as_json)
+
+
+def _check_reachable(settings: Settings) -> None:
+    """Say at once why no broker can be reached. A service goes on and waits for it; a person wants to know.
+
+    Raises `LogError`.
+    """
+    sends_there = settings.dispatcher in (None, "log") and settings.log is not None
+    if sends_there and parse_log_url(str(settings.log)).kind == "kafka":
+        with writing(settings):
+            pass  # opening it is the question
+
+
+class _Untold(logging.Filter):
+    """Drops the library's lines about errors that end this command, which tells of them itself."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a line about an error after which nothing is tried again."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        errors = [one for one in arguments if isinstance(one, LogError)]
+        return all(error.retriable and record.levelno < logging.ERROR for error in errors)
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    untold, logger = _Untold(), logging.getLogger("thorn.producer")
+    logger.addFilter(untold)
+    try:
+        yield
+    finally:
+        logger.removeFilter(untold)
 
 
 def _payload(text: str | None) -> object:
