@@ -9,14 +9,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary
 PYTEST_ARGS ?=
+# Most tests wait for something most of the time. JOBS=0 runs them one after the other.
+JOBS ?= 3
+SIDE_BY_SIDE = -n $(JOBS) --dist loadgroup
 BENCH_ARGS ?=
 
-.PHONY: help demo test lint format bench chaos kafka kafka-stop wheel clean
+.PHONY: help demo test long lint format bench chaos kafka kafka-stop wheel clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     sets up .venv and shows a whole system at work, with a ledger at the end (1 min)"
 	@echo "make test     sets up .venv and runs all tests; PYTEST_ARGS='tests/unit -x' for some of them"
+	@echo "make long     whole systems on Kafka, and faults that take a while (10 min)"
 	@echo "make lint     ruff, strict mypy and the layers of the code"
 	@echo "make format   lets ruff write the code as lint wants it"
 	@echo "make bench    deliveries per second and CPU per delivery, beside a plain loop"
@@ -29,7 +33,10 @@ demo: $(VENV)/.with-run
 	@$(BIN)/thorn-worker demo
 
 test: $(VENV)/.with-test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+
+long: $(VENV)/.with-test
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m 'long and not chaos' $(PYTEST_ARGS)
 
 chaos: $(VENV)/.with-test
 	@$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)

@@ -4,6 +4,8 @@ python -m bench.end_to_end                      worker and loop in turn, then a 
 python -m bench.end_to_end --check              the same; ends with 1 if a bound is missed
 python -m bench.end_to_end --memory 200000      only a long run: is the memory flat?
 python -m bench.end_to_end --producer           only the cost of `send`
+
+With --log kafka://host:port/prefix each of these works on Kafka, and says what kafka-python's share is.
 """
 
 import argparse
@@ -22,12 +24,12 @@ if not __package__:  # run as a script: the packages lie in the folder above
 
 from bench import report
 from bench.live import live
-from bench.load import fill
+from bench.logs import Logs, logs_of
 from bench.machine import Cores, describe
 from bench.memory import memory
 from bench.producer_cost import send_cost
 from bench.report import Comparison
-from bench.runs import PLAIN, WORKER, deliver
+from bench.runs import deliver
 from bench.sinks import Sink
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -36,12 +38,14 @@ _LIVE_PER_S: Final = 500.0
 
 
 def compare(
-    folder: Path, sink: Sink, cores: Cores, arguments: argparse.Namespace, per_record: int
+    logs: Logs, sink: Sink, cores: Cores, arguments: argparse.Namespace, per_record: int
 ) -> Comparison:
     """Worker, loop, worker, loop, …: what else the machine does then hits both."""
-    filled = fill(folder / f"filled{per_record}.db", sink.hosts(), arguments.deliveries, per_record)
-    programs = (WORKER, PLAIN) * arguments.repetitions
-    return Comparison(per_record, tuple(deliver(program, filled, sink, cores) for program in programs))
+    runs = [
+        deliver(program, logs.filled(sink.hosts(), arguments.deliveries, per_record), sink, cores)
+        for program in logs.programs * arguments.repetitions
+    ]
+    return Comparison(per_record, tuple(runs))
 
 
 def run_load(console: Console, arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
@@ -49,10 +53,11 @@ def run_load(console: Console, arguments: argparse.Namespace) -> tuple[dict[str,
     cores = Cores.of_this_machine()
     comparisons = []
     with tempfile.TemporaryDirectory(prefix="thorn-bench-") as name, Sink(Path(name), cores.others) as sink:
+        logs = logs_of(arguments.log, Path(name))
         for per_record in arguments.per_record:
-            comparisons.append(compare(Path(name), sink, cores, arguments, per_record))
+            comparisons.append(compare(logs, sink, cores, arguments, per_record))
             report.print_comparison(console, comparisons[-1])
-        ages = live(Path(name), sink, cores, _LIVE_PER_S, arguments.live)
+        ages = live(logs.fresh(), sink, cores, _LIVE_PER_S, arguments.live)
         report.print_ages(console, ages)
     failures = report.losses([run for comparison in comparisons for run in comparison.runs])
     if ages.lost:
@@ -63,11 +68,12 @@ def run_load(console: Console, arguments: argparse.Namespace) -> tuple[dict[str,
     return result, failures
 
 
-def run_memory(console: Console, deliveries: int) -> tuple[dict[str, Any], list[str]]:
+def run_memory(console: Console, arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The long run: its result, and what fell short."""
     cores = Cores.of_this_machine()
     with tempfile.TemporaryDirectory(prefix="thorn-bench-") as name, Sink(Path(name), cores.others) as sink:
-        found = memory(fill(Path(name) / "filled.db", sink.hosts(), deliveries, 1), sink, cores)
+        logs = logs_of(arguments.log, Path(name))
+        found = memory(logs.filled(sink.hosts(), arguments.memory, 1), sink, cores)
     report.print_memory(console, found)
     failures = report.losses([found.run])
     if not found.flat:
@@ -77,21 +83,24 @@ def run_memory(console: Console, deliveries: int) -> tuple[dict[str, Any], list[
     return {"memory": report.memory_as_json(found)}, failures
 
 
-def run_producer(console: Console, sends: int) -> tuple[dict[str, Any], list[str]]:
+def run_producer(console: Console, arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """What `send` costs: one subscriber, and a hundred over ten hosts with a tenth of the sends."""
+    sends = arguments.producer
     with tempfile.TemporaryDirectory(prefix="thorn-bench-") as name:
-        costs = [
-            send_cost(Path(name) / "one.db", 1, 1, sends),
-            send_cost(Path(name) / "hundred.db", 100, 10, max(1, sends // 10)),
-        ]
+        logs = logs_of(arguments.log, Path(name))
+        costs = [send_cost(logs.fresh(), 1, 1, sends), send_cost(logs.fresh(), 100, 10, sends // 10)]
     report.print_send_costs(console, costs)
-    return {"producer": [asdict(cost) for cost in costs]}, []
+    failures = report.send_shortfalls(costs) if arguments.check else []
+    return {"producer": [report.send_cost_as_json(cost) for cost in costs]}, failures
 
 
 def parsed(words: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description="One worker process beside a plain loop of gevent and requests."
+    )
+    parser.add_argument(
+        "--log", metavar="URL", help="kafka://host:port/prefix: fresh topics there, and no plain loop beside"
     )
     parser.add_argument("--deliveries", type=int, default=30_000, help="in the log of each run")
     parser.add_argument("--repetitions", type=int, default=3, help="runs of each program")
@@ -114,13 +123,14 @@ def main(words: list[str] | None = None) -> int:
     machine = describe()
     os.sched_setaffinity(0, {Cores.of_this_machine().others})
     if arguments.memory:
-        kind, (result, failures) = "memory", run_memory(console, arguments.memory)
+        kind, (result, failures) = "memory", run_memory(console, arguments)
     elif arguments.producer:
-        kind, (result, failures) = "producer", run_producer(console, arguments.producer)
+        kind, (result, failures) = "producer", run_producer(console, arguments)
     else:
         kind, (result, failures) = "end_to_end", run_load(console, arguments)
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{arguments.name or kind}.json"
+    on = "" if arguments.log is None else "_kafka"
+    path = RESULTS / f"{arguments.name or kind + on}.json"
     path.write_text(json.dumps({"machine": machine, **result, "failures": failures}, indent=2) + "\n")
     console.print(f"written to {path}")
     for failure in failures:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from bench.load import data_of, environment, event_of, subscribers
@@ -27,16 +26,16 @@ class Ages:
     lost: int
 
 
-def live(folder: Path, sink: Sink, cores: Cores, per_s: float, seconds: float) -> Ages:
-    """Send at a steady pace to a running worker."""
-    log = folder / "live.db"
+def live(log: str, sink: Sink, cores: Cores, per_s: float, seconds: float) -> Ages:
+    """Send at a steady pace to a running worker. log: URL of an empty one."""
     hosts = sink.hosts()
     wanted = subscribers(hosts)
+    surroundings = environment(log, wanted, sink.path.with_name("state"))
     ledger = Ledger(sink.path)
     sent_at: dict[str, float] = {}
     with (
-        Producer(log=f"sqlite:///{log}", subscribers=wanted) as producer,
-        Program(["thorn_worker"], environment(log, wanted), cores, folder / "live.log") as worker,
+        Producer(log=log, subscribers=wanted) as producer,
+        Program(["thorn_worker"], surroundings, cores, sink.path.with_name("live.log")) as worker,
     ):
         # A first delivery to each host, not counted: the worker is up then and has its connections.
         warm = [producer.send(event_of(host), data_of(host)).delivery_ids[0] for host in range(len(hosts))]

@@ -59,18 +59,26 @@ def data_of(number: int) -> dict[str, Any]:
 class Filled:
     """A log with deliveries waiting in it. ids: owed, as the receipts said, all acknowledged."""
 
-    path: Path
+    url: str
     subscribers: dict[str, Any] = field(repr=False)
     ids: frozenset[str] = field(repr=False)
     per_record: int
 
 
-def environment(log: Path, wanted: dict[str, Any]) -> dict[str, str]:
-    """Environment of the programs under test: the defaults, what a loopback run needs, and `PER_HOST`."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("THORN_")}
+def environment(log: str, wanted: dict[str, Any], state: Path) -> dict[str, str]:
+    """Environment of the programs under test: the defaults, what a loopback run needs, and `PER_HOST`.
+
+    log: a URL. How to connect to it (``THORN_KAFKA_…``) is as it is for the bench. state: folder for caches.
+    """
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("THORN_") or name.startswith("THORN_KAFKA_")
+    }
     return {
         **own,
-        "THORN_LOG": f"sqlite:///{log}",
+        "THORN_LOG": log,
+        "THORN_STATE_DIR": str(state),
         "THORN_SUBSCRIBERS": json.dumps(wanted),
         "THORN_ALLOW_NETWORKS": "127.0.0.0/8",
         "THORN_ADMIN": "127.0.0.1:0",
@@ -78,11 +86,11 @@ def environment(log: Path, wanted: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def fill(path: Path, hosts: Sequence[str], deliveries: int, per_record: int) -> Filled:
-    """Make a log at `path` with `deliveries` in records of `per_record` each, hosts in turn."""
+def fill(url: str, hosts: Sequence[str], deliveries: int, per_record: int) -> Filled:
+    """Fill the log at `url` with `deliveries` in records of `per_record` each, hosts in turn."""
     wanted = subscribers(hosts)
     ids: set[str] = set()
-    with Producer(log=f"sqlite:///{path}", subscribers=wanted, chunk_size=per_record) as producer:
+    with Producer(log=url, subscribers=wanted, chunk_size=per_record) as producer:
         for start in range(0, deliveries, _FLUSH_EVERY):
             numbers = range(start, min(start + _FLUSH_EVERY, deliveries))
             with producer.buffer_events():
@@ -91,4 +99,4 @@ def fill(path: Path, hosts: Sequence[str], deliveries: int, per_record: int) -> 
                 receipt.wait(timeout_s=60.0)
                 ids.update(receipt.delivery_ids)
     assert len(ids) == deliveries, f"{deliveries} deliveries were sent and {len(ids)} ids came back"
-    return Filled(path, wanted, frozenset(ids), per_record)
+    return Filled(url, wanted, frozenset(ids), per_record)

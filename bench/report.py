@@ -1,5 +1,6 @@
 """Results as tables for people and as JSON for later."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,10 @@ MIN_PER_S: Final = 1_200.0
 MIN_RATIO: Final = 2.5
 #: What `--check` and a long run (`--memory`) ask for: requests that found an open connection.
 MIN_REUSE: Final = 0.99
+#: What `--check` asks for on Kafka: CPU us of kafka-python per delivery, by deliveries per record.
+MAX_KAFKA_US: Final = {1: 20.0, 10: 4.0}
+#: What `--producer --check` asks for: CPU us of a send without the log's, by subscribers and hosts.
+MAX_SEND_US: Final = {(1, 1): 40.0, (100, 10): 250.0}
 
 _MIB: Final = 1024 * 1024
 
@@ -28,6 +33,11 @@ class Comparison:
 
     per_record: int
     runs: tuple[Run, ...]
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Which programs ran, the worker first."""
+        return tuple(dict.fromkeys(run.program for run in self.runs))
 
     def of(self, program: str) -> list[Run]:
         """The runs of one program."""
@@ -50,16 +60,23 @@ class Comparison:
     def shortfalls(self) -> list[str]:
         """What is below the bounds, one sentence each."""
         where = f"with {self.per_record} per record"
-        per_s = self.median(WORKER, lambda run: run.per_s)
+        worker = self.programs[0]
+        per_s = self.median(worker, lambda run: run.per_s)
         found = []
         if per_s < MIN_PER_S:
             found.append(f"{per_s:.0f} deliveries/s {where}: {MIN_PER_S:.0f} are asked for")
-        if self.speed_ratio < MIN_RATIO:
+        if PLAIN in self.programs and self.speed_ratio < MIN_RATIO:
             found.append(f"{self.speed_ratio:.2f} x the plain loop {where}: {MIN_RATIO} x is asked for")
-        reuse = self.median(WORKER, lambda run: run.reuse)
+        reuse = self.median(worker, lambda run: run.reuse)
         if reuse <= MIN_REUSE:
             found.append(
                 f"{reuse:.2%} of requests reused a connection {where}: {MIN_REUSE:.0%} are asked for"
+            )
+        kafka_us = self.median(worker, lambda run: run.kafka_us)
+        if kafka_us > MAX_KAFKA_US.get(self.per_record, math.inf):
+            found.append(
+                f"kafka-python takes {kafka_us:.1f} us of CPU per delivery {where}: at most "
+                f"{MAX_KAFKA_US[self.per_record]:g} are asked for"
             )
         return found
 
@@ -74,21 +91,23 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     deliveries = comparison.runs[0].deliveries
     table = Table(
         title=f"{deliveries:,} deliveries, {comparison.per_record} per record "
-        f"({len(comparison.of(WORKER))} runs each, alternating; min / median / max)"
+        f"({len(comparison.of(comparison.programs[0]))} runs each, alternating; min / median / max)"
     )
     table.add_column("")
-    for program in (WORKER, PLAIN):
+    for program in comparison.programs:
         table.add_column(program, justify="right")
-    for title, shown, value in _FIGURES:
+    sampled = all(run.shares is not None for run in comparison.runs)
+    for title, shown, value in (*_FIGURES, *(_SAMPLED if sampled else ())):
         cells = [
-            _spread([value(run) for run in comparison.of(program)], shown) for program in (WORKER, PLAIN)
+            _spread([value(run) for run in comparison.of(program)], shown) for program in comparison.programs
         ]
         table.add_row(title, *cells)
     console.print(table)
-    console.print(
-        f"worker / plain loop: {comparison.speed_ratio:.2f} x deliveries/s, "
-        f"{comparison.cpu_ratio:.2f} x less CPU per delivery\n"
-    )
+    if PLAIN in comparison.programs:
+        console.print(
+            f"worker / plain loop: {comparison.speed_ratio:.2f} x deliveries/s, "
+            f"{comparison.cpu_ratio:.2f} x less CPU per delivery\n"
+        )
 
 
 def _spread(values: Sequence[float], shown: str) -> str:
@@ -106,6 +125,13 @@ _FIGURES: Final[tuple[tuple[str, str, Callable[[Run], float]], ...]] = (
     ("lost", "{:.0f}", lambda run: run.lost),
     ("repeated", "{:.0f}", lambda run: run.repeated),
     ("the sink's core was busy", "{:.0%}", lambda run: run.sink_busy),
+)
+#: What a worker on Kafka knows of itself. The figures are parts of "CPU us per delivery".
+_SAMPLED: Final[tuple[tuple[str, str, Callable[[Run], float]], ...]] = (
+    ("of it kafka-python, by samples", "{:.1f}", lambda run: run.kafka_us),
+    ("of it our reader and store, by samples", "{:.1f}", lambda run: run.log_us),
+    ("kafka-python, CPU ms per second", "{:.1f}", lambda run: run.kafka_us * run.per_s / 1e3),
+    ("samples of CPU", "{:,.0f}", lambda run: run.shares.samples if run.shares is not None else 0),
 )
 
 
@@ -135,12 +161,38 @@ def print_memory(console: Console, memory: Memory) -> None:
 def print_send_costs(console: Console, costs: Sequence[SendCost]) -> None:
     """A table of what `send` costs."""
     table = Table(title="CPU us per send of one event")
-    for title in ("subscribers", "hosts", "match + encode", "group + hand over", "caller", "sender thread"):
+    for title in (
+        "subscribers",
+        "hosts",
+        "match + encode",
+        "group + pack",
+        "our share",
+        "bound",
+        "hand over",
+        "log's threads",
+    ):
         table.add_column(title, justify="right")
     for cost in costs:
-        figures = (cost.prepare_us, cost.dispatch_us, cost.caller_us, cost.sender_us)
-        table.add_row(str(cost.subscribers), str(cost.hosts), *(f"{figure:.1f}" for figure in figures))
+        bound = MAX_SEND_US.get((cost.subscribers, cost.hosts))
+        figures = (cost.prepare_us, cost.pack_us, cost.ours_us, bound, cost.hand_over_us, cost.log_us)
+        cells = ("" if figure is None else f"{figure:.1f}" for figure in figures)
+        table.add_row(str(cost.subscribers), str(cost.hosts), *cells)
     console.print(table)
+
+
+def send_shortfalls(costs: Sequence[SendCost]) -> list[str]:
+    """What costs more than its bound, one sentence each."""
+    return [
+        f"a send to {cost.subscribers} subscribers on {cost.hosts} hosts costs {cost.ours_us:.1f} us without "
+        f"the log: at most {bound:.0f} are asked for"
+        for cost in costs
+        if (bound := MAX_SEND_US.get((cost.subscribers, cost.hosts))) is not None and cost.ours_us > bound
+    ]
+
+
+def send_cost_as_json(cost: SendCost) -> dict[str, Any]:
+    """What `send` costs, with our share."""
+    return {**asdict(cost), "ours_us": round(cost.ours_us, 1)}
 
 
 def run_as_json(run: Run) -> dict[str, Any]:
@@ -150,6 +202,8 @@ def run_as_json(run: Run) -> dict[str, Any]:
         "per_s": round(run.per_s, 1),
         "cpu_us": round(run.cpu_us, 1),
         "cpu_to_exit_us": round(run.cpu_to_exit_us, 1),
+        "kafka_us": round(run.kafka_us, 1),
+        "log_us": round(run.log_us, 1),
         "sink_busy": round(run.sink_busy, 3),
         "reuse": round(run.reuse, 5),
         "warm_reuse": round(run.warm_reuse, 5),
@@ -157,11 +211,16 @@ def run_as_json(run: Run) -> dict[str, Any]:
 
 
 def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
-    """A comparison with its ratios."""
+    """A comparison, with its ratios if there are two programs."""
+    ratios = {}
+    if PLAIN in comparison.programs:
+        ratios = {
+            "speed_ratio": round(comparison.speed_ratio, 2),
+            "cpu_ratio": round(comparison.cpu_ratio, 2),
+        }
     return {
         "per_record": comparison.per_record,
-        "speed_ratio": round(comparison.speed_ratio, 2),
-        "cpu_ratio": round(comparison.cpu_ratio, 2),
+        **ratios,
         "runs": [run_as_json(run) for run in comparison.runs],
     }
 

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +13,12 @@ from typing import Final
 
 from bench.load import Filled, environment
 from bench.machine import Cores, cpu_s, peak_rss_bytes, pinned
+from bench.sampled_worker import Shares, shares
 from bench.sinks import ROOT, Ledger, Sink
 
 WORKER: Final = "worker"
+#: The same, and it samples its own CPU.
+KAFKA_WORKER: Final = "worker on Kafka"
 PLAIN: Final = "plain loop"
 
 #: Between looks at the ledger: often while nothing has come, so that CPU of the start is not counted.
@@ -36,7 +38,8 @@ class Run:
 
     seconds: from the first arrival to the last. cpu_s: of the program in that time; cpu_to_exit_s: from the
     same start until it ended, last commits included. warm_connections: opened after half of the deliveries
-    had come. lost, repeated: deliveries that never came, arrivals of one that had come before.
+    had come. lost, repeated: deliveries that never came, arrivals of one that had come before. shares: of
+    `cpu_s`, if the program samples itself.
     """
 
     program: str
@@ -51,6 +54,7 @@ class Run:
     warm_connections: int
     lost: int
     repeated: int
+    shares: Shares | None = None
 
     @property
     def per_s(self) -> float:
@@ -66,6 +70,16 @@ class Run:
     def cpu_to_exit_us(self) -> float:
         """The same with everything that comes after the last arrival."""
         return self.cpu_to_exit_s / self.deliveries * 1e6
+
+    @property
+    def kafka_us(self) -> float:
+        """Microseconds of CPU per delivery that kafka-python takes of `cpu_us`, by the samples."""
+        return self.cpu_us * self.shares.kafka if self.shares is not None else 0.0
+
+    @property
+    def log_us(self) -> float:
+        """The same for our own reader and store."""
+        return self.cpu_us * self.shares.log if self.shares is not None else 0.0
 
     @property
     def sink_busy(self) -> float:
@@ -128,19 +142,26 @@ class Program:
 def deliver(
     program: str, filled: Filled, sink: Sink, cores: Cores, look: Callable[[int, int], None] | None = None
 ) -> Run:
-    """Deliver a copy of `filled` until every id arrived. look: called often with the pid and how many came.
+    """Deliver `filled`, which is used up then, until every id arrived.
+
+    look: called often with the pid and how many came.
 
     Raises AssertionError if the program fails, or nothing more arrives while ids are missing.
     """
-    log = _copied(filled.path)
-    command = ["thorn_worker"] if program == WORKER else ["bench.plain_loop", str(log), str(len(filled.ids))]
+    samples = sink.path.with_name("samples")
+    command = {
+        WORKER: ["thorn_worker"],
+        KAFKA_WORKER: ["bench.sampled_worker", str(samples)],
+        PLAIN: ["bench.plain_loop", filled.url.removeprefix("sqlite:///"), str(len(filled.ids))],
+    }[program]
     ledger = Ledger(sink.path)
-    said = log.with_name(f"{program.replace(' ', '_')}.log")
-    with Program(command, environment(log, filled.subscribers), cores, said) as subject:
+    said = sink.path.with_name(f"{program.replace(' ', '_')}.log")
+    surroundings = environment(filled.url, filled.subscribers, sink.path.with_name("state"))
+    with Program(command, surroundings, cores, said) as subject:
         cpu_before_s, sink_before_s = _wait_for_first(subject, ledger, sink)
         peak = _wait_for_all(subject, ledger, len(filled.ids), look)
         cpu_after_s, sink_after_s = cpu_s(subject.pid), cpu_s(sink.pid)
-        cpu_in_all_s = subject.finish(stop=program == WORKER)
+        cpu_in_all_s = subject.finish(stop=program != PLAIN)
     ledger.read()
     return Run(
         program=program,
@@ -155,17 +176,8 @@ def deliver(
         warm_connections=sum(came >= len(filled.ids) // 2 for came in ledger.opened_after),
         lost=len(filled.ids - ledger.ids.keys()),
         repeated=ledger.ids.total() - len(ledger.ids),
+        shares=shares(samples, ledger.first_at, ledger.last_at) if program == KAFKA_WORKER else None,
     )
-
-
-def _copied(filled: Path) -> Path:
-    """A fresh copy of a log: a worker deletes what it has delivered."""
-    log = filled.with_name("run.db")
-    for path in (log, Path(f"{log}-wal"), Path(f"{log}-shm")):
-        path.unlink(missing_ok=True)
-    assert not Path(f"{filled}-wal").exists(), f"{filled} is open somewhere: its copy would lack records"
-    shutil.copy(filled, log)
-    return log
 
 
 def _wait_for_first(subject: Program, ledger: Ledger, sink: Sink) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """The bench itself: it counts what it says it counts, and compares like with like. No figure is tested."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,13 @@ import pytest
 
 from bench.live import live, quantile
 from bench.load import BODY_BYTES, Filled, fill, subscribers
+from bench.logs import SqliteLogs
 from bench.machine import Cores
 from bench.memory import memory
-from bench.producer_cost import send_cost
-from bench.report import Comparison, losses
-from bench.runs import PLAIN, WORKER, Run, deliver
+from bench.producer_cost import SendCost, send_cost
+from bench.report import Comparison, losses, send_shortfalls
+from bench.runs import KAFKA_WORKER, PLAIN, WORKER, Run, deliver
+from bench.sampled_worker import Sampler, Shares, shares
 from bench.sinks import ADDRESSES, Sink
 from tests.support.sink import Received, read_ledger
 from thorn_worker.http.signing import hook_hmac, verify
@@ -45,7 +48,7 @@ def sink(tmp_path: Path) -> Iterator[Sink]:
 @pytest.mark.e2e
 @pytest.mark.parametrize("program", [WORKER, PLAIN])
 def test_every_delivery_of_a_run_is_counted_by_id(tmp_path: Path, sink: Sink, program: str) -> None:
-    filled = fill(tmp_path / "filled.db", sink.hosts(), 2_000, per_record=10)
+    filled = fill(_url(tmp_path), sink.hosts(), 2_000, per_record=10)
 
     run = deliver(program, filled, sink, CORES)
 
@@ -58,8 +61,8 @@ def test_every_delivery_of_a_run_is_counted_by_id(tmp_path: Path, sink: Sink, pr
 @pytest.mark.e2e
 def test_a_delivery_that_never_comes_is_lost(tmp_path: Path, sink: Sink) -> None:
     # Given a log that lacks one delivery that is owed
-    whole = fill(tmp_path / "filled.db", sink.hosts(), 64, per_record=1)
-    owed = Filled(whole.path, whole.subscribers, whole.ids | {str(uuid4())}, whole.per_record)
+    whole = fill(_url(tmp_path), sink.hosts(), 64, per_record=1)
+    owed = replace(whole, ids=whole.ids | {str(uuid4())})
 
     # When the log is delivered
     run = deliver(PLAIN, owed, sink, CORES)
@@ -73,12 +76,13 @@ def test_a_delivery_that_never_comes_is_lost(tmp_path: Path, sink: Sink) -> None
 def test_both_programs_send_the_same_requests(tmp_path: Path) -> None:
     # Given a sink that keeps what it hears
     with Sink(tmp_path, CORES.others, keep=True) as sink:
-        filled = fill(tmp_path / "filled.db", sink.hosts(), 64, per_record=1)
+        logs = SqliteLogs(tmp_path)
 
         # When worker and loop deliver the same log
+        filled = logs.filled(sink.hosts(), 64, per_record=1)
         deliver(WORKER, filled, sink, CORES)
         heard = len(read_ledger(sink.path))
-        deliver(PLAIN, filled, sink, CORES)
+        deliver(PLAIN, logs.filled(sink.hosts(), 64, per_record=1), sink, CORES)
         worker, plain = _by_id(read_ledger(sink.path)[:heard]), _by_id(read_ledger(sink.path)[heard:])
 
     # Then bodies and header names are the same, and all signatures are right
@@ -95,14 +99,14 @@ def test_both_programs_send_the_same_requests(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_a_live_run_knows_the_age_of_each_delivery(tmp_path: Path, sink: Sink) -> None:
-    ages = live(tmp_path, sink, CORES, per_s=200.0, seconds=0.5)
+    ages = live(_url(tmp_path), sink, CORES, per_s=200.0, seconds=0.5)
     assert (ages.deliveries, ages.lost) == (100, 0)
     assert 0 < ages.p50_s <= ages.p99_s <= ages.longest_s
 
 
 @pytest.mark.e2e
 def test_a_memory_run_samples_all_the_way(tmp_path: Path, sink: Sink) -> None:
-    found = memory(fill(tmp_path / "filled.db", sink.hosts(), 2_000, per_record=1), sink, CORES)
+    found = memory(fill(_url(tmp_path), sink.hosts(), 2_000, per_record=1), sink, CORES)
     assert found.run.lost == 0
     assert min(found.marks_bytes) > 1024 * 1024
     assert not replace(found, first_quarter_bytes=100, last_half_bytes=111).flat
@@ -110,10 +114,20 @@ def test_a_memory_run_samples_all_the_way(tmp_path: Path, sink: Sink) -> None:
 
 
 def test_the_cost_of_send_is_split_by_who_pays(tmp_path: Path) -> None:
-    cost = send_cost(tmp_path / "thorn.db", subscribers=10, hosts=2, sends=500)
+    cost = send_cost(f"sqlite:///{tmp_path}/thorn.db", subscribers=10, hosts=2, sends=500)
     assert cost.prepare_us > 0
-    assert cost.sender_us > 0
-    assert cost.caller_us == cost.prepare_us + cost.dispatch_us
+    assert cost.log_us > 0
+    assert cost.ours_us == cost.prepare_us + cost.pack_us
+    assert cost.caller_us == cost.ours_us + cost.hand_over_us
+
+
+def test_a_send_that_costs_too_much_is_named() -> None:
+    cheap = SendCost(1, 1, 10, prepare_us=30.0, pack_us=9.0, hand_over_us=500.0, log_us=500.0)
+    dear = replace(cheap, prepare_us=31.5)
+    assert send_shortfalls([cheap, replace(dear, subscribers=7)]) == []
+    assert send_shortfalls([dear]) == [
+        "a send to 1 subscribers on 1 hosts costs 40.5 us without the log: at most 40 are asked for"
+    ]
 
 
 def test_a_check_names_each_bound_that_is_missed() -> None:
@@ -135,6 +149,49 @@ def test_a_check_names_each_bound_that_is_missed() -> None:
 
 def test_half_and_nearly_all_of_four_values() -> None:
     assert [quantile([1, 2, 3, 4], share) for share in (0.5, 0.99)] == [2, 4]
+
+
+def test_cpu_is_told_apart_by_who_spends_it(tmp_path: Path) -> None:
+    # Given a sampler, and code that lies where kafka-python's does, where our reader's does, and elsewhere
+    sampler = Sampler()
+    began_at = time.time()
+    sampler.start()
+    try:
+        _spend(0.3, sampler.kafka_folder)
+        _spend(0.15, sampler.log_files[0])
+        _spend(0.15, str(tmp_path))
+    finally:
+        sampler.stop()
+    file = tmp_path / "samples"
+
+    # When the samples are counted
+    sampler.write(file)
+    found = shares(file, began_at, time.time())
+
+    # Then half of the CPU was kafka-python's
+    assert found.kafka == pytest.approx(0.5, abs=0.15)
+    assert found.log == pytest.approx(0.25, abs=0.15)
+    with pytest.raises(AssertionError, match="no sample"):
+        shares(file, began_at - 2, began_at - 1)
+
+
+def test_what_kafka_python_may_take_is_bounded_per_delivery() -> None:
+    dear = replace(RUN, program=KAFKA_WORKER, shares=Shares(samples=100, kafka=0.11, log=0.02))
+    assert (dear.kafka_us, dear.log_us) == pytest.approx((22.0, 4.0))
+    assert Comparison(1, (dear,)).shortfalls() == [
+        "kafka-python takes 22.0 us of CPU per delivery with 1 per record: at most 20 are asked for"
+    ]
+    assert Comparison(1, (replace(dear, shares=Shares(100, kafka=0.1, log=0.5)),)).shortfalls() == []
+
+
+def _url(folder: Path) -> str:
+    return SqliteLogs(folder).fresh()
+
+
+def _spend(seconds: float, where: str) -> None:
+    """Use so much CPU in code that says it lies there."""
+    code = compile("while time.process_time() < until: pass", f"{where}x.py", "exec")
+    exec(code, {"time": time, "until": time.process_time() + seconds})
 
 
 def _by_id(received: list[Received]) -> dict[str, Received]:

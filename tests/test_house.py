@@ -19,7 +19,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = ("producer", "thorn_worker")
 
 #: Longest module and function, in lines, and most parameters without ``self``; a command has one per option.
-MODULE_LINES = 340
+MODULE_LINES = 320
 FUNCTION_LINES = 60
 PARAMETERS = 6
 

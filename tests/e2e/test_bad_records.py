@@ -10,6 +10,7 @@ from producer.wire import MAX_RECORD_BYTES, encode_batch
 from tests.support.records import append_raw
 from tests.support.sink import RecordingSink
 from tests.support.system import System
+from tests.support.system_log import SystemLog
 from tests.support.waiting import wait_for
 
 SUB = "33333333-3333-4333-8333-333333333333"
@@ -35,8 +36,8 @@ def packed(value: object) -> bytes:
     return data
 
 
-def test_a_partition_goes_on_behind_garbage(tmp_path: Path, sink: RecordingSink) -> None:
-    with System(tmp_path, sink, subscribers={"order.*": sink.url()}) as system:
+def test_a_partition_goes_on_behind_garbage(tmp_path: Path, sink: RecordingSink, log: SystemLog) -> None:
+    with System(tmp_path, sink, log, subscribers={"order.*": sink.url()}) as system:
         good = packed({"v": 1, "bodies": [b"{}"], "deliveries": []})
         half = encode_batch([delivery("half", sink.url())])
         strange = encode_batch([delivery("fine", sink.url()), delivery("odd", "ftp://example.com/hook")])
@@ -61,7 +62,7 @@ def test_a_partition_goes_on_behind_garbage(tmp_path: Path, sink: RecordingSink)
             strange,
             encode_batch([delivery("last", sink.url())]),
         ]
-        append_raw(system.log_path, values, key="https://garbage.example:443", partition=3)
+        append_raw(str(system.settings["log"]), values, key="https://garbage.example:443", partition=3)
 
         # When a worker reads it
         worker = system.worker()

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.sink import RecordingSink, Rule
 from tests.support.system import System
+from tests.support.system_log import SystemLog
 from tests.support.waiting import wait_for
 
 FIRST = "11111111-1111-4111-8111-111111111111"
@@ -17,7 +18,7 @@ FIELDS = {"id", "event", "subscription", "host", "url", "attempts", "reason"}
 pytestmark = pytest.mark.e2e
 
 
-def system_of(tmp_path: Path, sink: RecordingSink) -> System:
+def system_of(tmp_path: Path, sink: RecordingSink, log: SystemLog) -> System:
     """Two subscriptions at two hosts that fail; the next attempt is far away."""
     sink.set_rules([Rule(statuses=(500,))])
     subscribers = {
@@ -26,11 +27,13 @@ def system_of(tmp_path: Path, sink: RecordingSink) -> System:
             {"url": sink.url(1), "id": SECOND},
         ]
     }
-    return System(tmp_path, sink, subscribers=subscribers, retry_schedule=["1h", "1h"])
+    return System(tmp_path, sink, log, subscribers=subscribers, retry_schedule=["1h", "1h"])
 
 
-def test_pending_deliveries_are_listed_retried_and_cancelled(tmp_path: Path, sink: RecordingSink) -> None:
-    with system_of(tmp_path, sink) as system:
+def test_pending_deliveries_are_listed_retried_and_cancelled(
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
+) -> None:
+    with system_of(tmp_path, sink, log) as system:
         # Given ten deliveries that wait
         system.worker()
         owed = system.send(5)
@@ -70,8 +73,10 @@ def test_pending_deliveries_are_listed_retried_and_cancelled(tmp_path: Path, sin
         assert (account.delivered, account.repeats, account.lost, account.dead) == (9, 0, [], {})
 
 
-def test_a_subscription_is_cancelled_wherever_its_deliveries_are(tmp_path: Path, sink: RecordingSink) -> None:
-    with system_of(tmp_path, sink) as system:
+def test_a_subscription_is_cancelled_wherever_its_deliveries_are(
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
+) -> None:
+    with system_of(tmp_path, sink, log) as system:
         # Given deliveries of one subscription in the store, in flight, and in a lane behind those
         system.worker(max_in_flight_per_host=2)
         system.send(3)
@@ -96,8 +101,10 @@ def test_a_subscription_is_cancelled_wherever_its_deliveries_are(tmp_path: Path,
         assert {request.id for request in sink.requests()[came + 12 :]} == set(last)
 
 
-def test_a_disabled_endpoint_gets_dead_letters_and_comes_back(tmp_path: Path, sink: RecordingSink) -> None:
-    with system_of(tmp_path, sink) as system:
+def test_a_disabled_endpoint_gets_dead_letters_and_comes_back(
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
+) -> None:
+    with system_of(tmp_path, sink, log) as system:
         # Given an endpoint that an operator disabled
         sink.set_rules([])
         worker = system.worker()
@@ -125,8 +132,8 @@ def test_a_disabled_endpoint_gets_dead_letters_and_comes_back(tmp_path: Path, si
         assert system.settle().dead == {}
 
 
-def test_a_command_waits_for_a_worker(tmp_path: Path, sink: RecordingSink) -> None:
-    with system_of(tmp_path, sink) as system:
+def test_a_command_waits_for_a_worker(tmp_path: Path, sink: RecordingSink, log: SystemLog) -> None:
+    with system_of(tmp_path, sink, log) as system:
         # Given rows and no worker
         worker = system.worker()
         owed = system.send(1)
@@ -137,7 +144,7 @@ def test_a_command_waits_for_a_worker(tmp_path: Path, sink: RecordingSink) -> No
         # When a command is waited for in vain, then it fails with what happens next
         ran = system.cli("pending", "retry", "--subscription", FIRST, "--wait", "--timeout", "0.3")
         assert ran.code == 1
-        assert "take effect as soon as a worker owns their partitions" in ran.err
+        assert "takes effect as soon as a worker owns them" in ran.err
 
         # And it takes effect when a worker comes
         worker.start()

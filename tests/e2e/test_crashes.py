@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.sink import RecordingSink, Rule
 from tests.support.system import System, seed_of_run
+from tests.support.system_log import SystemLog
 from tests.support.waiting import wait_for
 
 #: One event goes to each of the sink's four addresses.
@@ -24,7 +25,7 @@ REPEATS_PER_KILL = int(HOSTS * PER_S)
 pytestmark = pytest.mark.e2e
 
 
-def system_of(tmp_path: Path, sink: RecordingSink) -> System:
+def system_of(tmp_path: Path, sink: RecordingSink, log: SystemLog) -> System:
     """Two hosts that answer, one that fails every first attempt, one that is slow."""
     sink.set_rules(
         [
@@ -36,6 +37,7 @@ def system_of(tmp_path: Path, sink: RecordingSink) -> System:
     return System(
         tmp_path,
         sink,
+        log,
         subscribers={"order.*": [sink.url(number) for number in range(HOSTS)]},
         retry_schedule=["0.3s", "0.5s", "1s", "2s", "2s", "2s"],
         drain_timeout="5s",
@@ -70,10 +72,10 @@ def ledger_holds(system: System, kills: int) -> None:
 
 
 def test_nothing_is_lost_when_workers_are_killed_at_random_instants(
-    tmp_path: Path, sink: RecordingSink
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
 ) -> None:
     seed = seed_of_run()
-    with system_of(tmp_path, sink) as system:
+    with system_of(tmp_path, sink, log) as system:
         # Given two workers on one log, and two services that keep sending
         system.worker()
         system.worker()
@@ -90,9 +92,9 @@ def test_nothing_is_lost_when_workers_are_killed_at_random_instants(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
-def test_nothing_is_lost_in_many_rounds_of_kills(tmp_path: Path, sink: RecordingSink) -> None:
+def test_nothing_is_lost_in_many_rounds_of_kills(tmp_path: Path, sink: RecordingSink, log: SystemLog) -> None:
     seed = seed_of_run()
-    with system_of(tmp_path, sink) as system:
+    with system_of(tmp_path, sink, log) as system:
         for _ in range(3):
             system.worker()
         producers = [system.producer(count=9_000, per_s=PER_S / 2, group=10) for _ in range(2)]
@@ -105,15 +107,15 @@ def test_nothing_is_lost_in_many_rounds_of_kills(tmp_path: Path, sink: Recording
 
 
 def test_a_frozen_worker_loses_its_partitions_and_commits_nothing_of_them(
-    tmp_path: Path, sink: RecordingSink
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
 ) -> None:
-    with System(tmp_path, sink, subscribers={"order.*": [sink.url(n) for n in range(4)]}) as system:
+    with System(tmp_path, sink, log, subscribers={"order.*": [sink.url(n) for n in range(4)]}) as system:
         # Given a worker that is frozen with a few deliveries in flight, and many behind them
         sink.set_rules([Rule(delay_s=1.0)])
         frozen = system.worker(max_in_flight_per_host=WIDTH)
         system.send(100)
         wait_for(lambda: len(sink.requests()) >= HOSTS * WIDTH, what="deliveries in flight")
-        system.freeze(frozen)
+        system.log.freeze(frozen)
         sink.set_rules([])
 
         # When another one takes over after its lease, and settles everything

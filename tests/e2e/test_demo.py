@@ -18,7 +18,7 @@ from thorn_worker.demo.cast import cast, planned
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "thorn_worker", "demo")
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("demo")]
 
 
 @dataclass(frozen=True)

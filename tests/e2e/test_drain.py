@@ -7,15 +7,16 @@ import pytest
 
 from tests.support.sink import RecordingSink, Rule
 from tests.support.system import System
+from tests.support.system_log import SystemLog
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 
 
 def test_a_drain_finishes_what_is_in_flight_and_nothing_is_repeated(
-    tmp_path: Path, sink: RecordingSink
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
 ) -> None:
-    with System(tmp_path, sink, subscribers={"order.*": [sink.url(n) for n in range(4)]}) as system:
+    with System(tmp_path, sink, log, subscribers={"order.*": [sink.url(n) for n in range(4)]}) as system:
         # Given requests that take a second, some in flight and many more waiting behind them
         sink.set_rules([Rule(delay_s=1.0)])
         worker = system.worker(max_in_flight_per_host=10)
@@ -44,9 +45,9 @@ def test_a_drain_finishes_what_is_in_flight_and_nothing_is_repeated(
 
 
 def test_a_drained_worker_leaves_its_partitions_to_the_others_at_once(
-    tmp_path: Path, sink: RecordingSink
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
 ) -> None:
-    with System(tmp_path, sink, subscribers={"order.*": sink.url()}) as system:
+    with System(tmp_path, sink, log, subscribers={"order.*": sink.url()}) as system:
         # Given two workers that share the partitions
         leaver, stayer = system.worker(), system.worker()
         system.wait_for_owners(leaver, stayer)
@@ -59,9 +60,9 @@ def test_a_drained_worker_leaves_its_partitions_to_the_others_at_once(
 
 
 def test_a_drain_ends_at_its_limit_and_what_was_in_flight_is_sent_again(
-    tmp_path: Path, sink: RecordingSink
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
 ) -> None:
-    with System(tmp_path, sink, subscribers={"order.*": sink.url()}, drain_timeout="1s") as system:
+    with System(tmp_path, sink, log, subscribers={"order.*": sink.url()}, drain_timeout="1s") as system:
         # Given a receiver that hangs
         sink.set_rules([Rule(hang=True)])
         worker = system.worker()
@@ -82,8 +83,10 @@ def test_a_drain_ends_at_its_limit_and_what_was_in_flight_is_sent_again(
         assert account.delivered == 5
 
 
-def test_a_second_signal_ends_the_process_at_once(tmp_path: Path, sink: RecordingSink) -> None:
-    with System(tmp_path, sink, subscribers={"order.*": sink.url()}) as system:
+def test_a_second_signal_ends_the_process_at_once(
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
+) -> None:
+    with System(tmp_path, sink, log, subscribers={"order.*": sink.url()}) as system:
         sink.set_rules([Rule(hang=True)])
         worker = system.worker()
         system.send(3)

@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_nothing_is_lost_on_the_way_to_real_receivers(tmp_path: Path, sink: Reco
 def test_a_receiver_whose_authority_is_unknown_gets_nothing(tmp_path: Path, sink: RecordingSink) -> None:
     with nginx(tmp_path, Authority(tmp_path)) as receiver:
         # Given a worker that trusts the system's authorities only
-        settings = {"allow_hosts": "localhost", "retry_schedule": ["30s"]}
+        settings: dict[str, Any] = {"allow_hosts": "localhost", "retry_schedule": ["30s"]}
         with System(tmp_path, sink, subscribers={"*": receiver.url}, **settings) as system:
             system.worker()
             (one,) = system.send(1)

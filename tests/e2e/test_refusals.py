@@ -30,6 +30,10 @@ def refused(worker: WorkerProcess, code: int) -> str:
     return sentences[0]
 
 
+def log_file(system: System) -> Path:
+    return system.folder / "thorn.db"
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -99,11 +103,11 @@ def test_a_log_without_its_folder(system: System) -> None:
 
 def test_a_corrupt_log(system: System) -> None:
     # Given a log whose first page is overwritten
-    with system.log_path.open("r+b") as file:
+    with log_file(system).open("r+b") as file:
         file.write(b"this is no database at all" * 40)
-    before = digest(system.log_path)
-    assert str(system.log_path) in refused(system.new_worker(), NO_LOG)
-    assert digest(system.log_path) == before
+    before = digest(log_file(system))
+    assert str(log_file(system)) in refused(system.new_worker(), NO_LOG)
+    assert digest(log_file(system)) == before
 
 
 def test_a_file_of_somebody_else(system: System) -> None:
@@ -118,20 +122,20 @@ def test_a_file_of_somebody_else(system: System) -> None:
 
 
 def test_a_newer_schema(system: System) -> None:
-    with closing(sqlite3.connect(system.log_path)) as connection:
+    with closing(sqlite3.connect(log_file(system))) as connection:
         connection.execute("PRAGMA user_version = 999")
     said = refused(system.new_worker(), NO_LOG)
     assert "999" in said
     assert "newer release" in said
-    with closing(sqlite3.connect(system.log_path)) as connection:
+    with closing(sqlite3.connect(log_file(system))) as connection:
         assert connection.execute("SELECT count(*) FROM records").fetchone() == (1,)
 
 
 def test_a_read_only_log(system: System) -> None:
-    system.log_path.chmod(0o400)
-    before = digest(system.log_path)
+    log_file(system).chmod(0o400)
+    before = digest(log_file(system))
     assert "write access" in refused(system.new_worker(permissions_count()), NO_LOG)
-    assert digest(system.log_path) == before
+    assert digest(log_file(system)) == before
 
 
 def test_a_log_that_is_deleted_under_a_worker_is_said_and_nothing_is_made_up(system: System) -> None:
@@ -145,6 +149,6 @@ def test_a_log_that_is_deleted_under_a_worker_is_said_and_nothing_is_made_up(sys
         for path in system.folder.glob("thorn.db*"):
             path.unlink()
         wait_for(lambda: "was deleted or replaced" in worker.said(), 15, what="the worker to notice")
-        assert not system.log_path.exists()
+        assert not log_file(system).exists()
         assert worker.stop(25) == 0
         assert "Traceback" not in worker.said()

@@ -9,6 +9,7 @@ import pytest
 from tests.support.rude import refused_port
 from tests.support.sink import RecordingSink, Rule
 from tests.support.system import System
+from tests.support.system_log import SystemLog
 from tests.support.waiting import wait_for
 
 SUB = "5a0e8f6e-31a7-4b37-9d7b-6f1b6c2a9d01"
@@ -21,8 +22,8 @@ def to(sink: RecordingSink, **fields: Any) -> dict[str, object]:
     return {"order.*": {"url": sink.url(), "id": SUB, **fields}}
 
 
-def test_retries_survive_a_kill_and_a_restart(tmp_path: Path, sink: RecordingSink) -> None:
-    with System(tmp_path, sink, subscribers=to(sink), retry_schedule=["2s", "2s", "2s"]) as system:
+def test_retries_survive_a_kill_and_a_restart(tmp_path: Path, sink: RecordingSink, log: SystemLog) -> None:
+    with System(tmp_path, sink, log, subscribers=to(sink), retry_schedule=["2s", "2s", "2s"]) as system:
         # Given deliveries that failed once and wait in the store
         sink.set_rules([Rule(statuses=(500,))])
         worker = system.worker()
@@ -42,8 +43,10 @@ def test_retries_survive_a_kill_and_a_restart(tmp_path: Path, sink: RecordingSin
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_never_undercut(tmp_path: Path, sink: RecordingSink, status: int) -> None:
-    with System(tmp_path, sink, subscribers=to(sink), retry_schedule=["0.1s", "0.1s"]) as system:
+def test_retry_after_is_never_undercut(
+    tmp_path: Path, sink: RecordingSink, log: SystemLog, status: int
+) -> None:
+    with System(tmp_path, sink, log, subscribers=to(sink), retry_schedule=["0.1s", "0.1s"]) as system:
         # Given a receiver that asks for two seconds
         sink.set_rules([Rule(statuses=(status, 200), headers=(("Retry-After", "2"),))])
         system.worker()
@@ -58,8 +61,10 @@ def test_retry_after_is_never_undercut(tmp_path: Path, sink: RecordingSink, stat
             assert 2.0 <= second - first < 4.0
 
 
-def test_gone_disables_and_an_operator_brings_it_back(tmp_path: Path, sink: RecordingSink) -> None:
-    with System(tmp_path, sink, subscribers=to(sink)) as system:
+def test_gone_disables_and_an_operator_brings_it_back(
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
+) -> None:
+    with System(tmp_path, sink, log, subscribers=to(sink)) as system:
         # Given a subscriber that answers 410, and deliveries after it
         sink.set_rules([Rule(statuses=(410,))])
         worker = system.worker()
@@ -93,8 +98,8 @@ def test_gone_disables_and_an_operator_brings_it_back(tmp_path: Path, sink: Reco
         assert (account.delivered, account.repeats, account.dead) == (5, 0, {})
 
 
-def test_an_exhausted_delivery_tells_its_history(tmp_path: Path, sink: RecordingSink) -> None:
-    with System(tmp_path, sink, subscribers=to(sink), retry_schedule=["0.1s", "0.1s"]) as system:
+def test_an_exhausted_delivery_tells_its_history(tmp_path: Path, sink: RecordingSink, log: SystemLog) -> None:
+    with System(tmp_path, sink, log, subscribers=to(sink), retry_schedule=["0.1s", "0.1s"]) as system:
         # Given a receiver that never answers well; when the schedule has been spent
         sink.set_rules([Rule(statuses=(500, 302, 404), body="no such shop")])
         worker = system.worker()
@@ -111,8 +116,8 @@ def test_an_exhausted_delivery_tells_its_history(tmp_path: Path, sink: Recording
         assert one in worker.said()
 
 
-def test_what_expires_is_not_sent_any_more(tmp_path: Path, sink: RecordingSink) -> None:
-    with System(tmp_path, sink, subscribers=to(sink), retry_schedule=["5s"]) as system:
+def test_what_expires_is_not_sent_any_more(tmp_path: Path, sink: RecordingSink, log: SystemLog) -> None:
+    with System(tmp_path, sink, log, subscribers=to(sink), retry_schedule=["5s"]) as system:
         # Given deliveries that are worth something for a second only, and nobody to deliver them
         owed = system.send(3, options={"expires_in_s": 1.0})
         time.sleep(1.1)  # the age of a delivery is what is tried here
@@ -130,22 +135,22 @@ def test_what_expires_is_not_sent_any_more(tmp_path: Path, sink: RecordingSink) 
 
 
 def test_a_retry_that_would_come_after_the_expiry_is_not_waited_for(
-    tmp_path: Path, sink: RecordingSink
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
 ) -> None:
-    with System(tmp_path, sink, subscribers=to(sink), retry_schedule=["60s"]) as system:
+    with System(tmp_path, sink, log, subscribers=to(sink), retry_schedule=["60s"]) as system:
         sink.set_rules([Rule(statuses=(500,))])
         system.worker()
         (one,) = system.send(1, options={"expires_in_s": 30.0})
         wait_for(lambda: system.standing().dead.get(one) == "expired", what="a dead letter at once")
 
 
-def test_a_forbidden_address_gets_no_request(tmp_path: Path, sink: RecordingSink) -> None:
+def test_a_forbidden_address_gets_no_request(tmp_path: Path, sink: RecordingSink, log: SystemLog) -> None:
     # Given a literal address that the guard refuses, one that it never allows, and one that may be called
     subscribers = {
         "order.*": [sink.url(), f"http://127.0.0.2:{sink.port}/hook", "http://169.254.169.254/latest"]
     }
     networks = ["127.0.0.1/32", "169.254.0.0/16"]
-    with System(tmp_path, sink, subscribers=subscribers, allow_networks=networks) as system:
+    with System(tmp_path, sink, log, subscribers=subscribers, allow_networks=networks) as system:
         system.worker()
         owed = system.send(1)
 
@@ -159,10 +164,12 @@ def test_a_forbidden_address_gets_no_request(tmp_path: Path, sink: RecordingSink
         assert row["reason"] == "blocked"
 
 
-def test_a_refused_connection_is_unreachable_and_tried_again(tmp_path: Path, sink: RecordingSink) -> None:
+def test_a_refused_connection_is_unreachable_and_tried_again(
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
+) -> None:
     with refused_port() as port:
         url = f"http://127.0.0.1:{port}/hook"
-        with System(tmp_path, sink, subscribers={"order.*": url}, retry_schedule=["30s"]) as system:
+        with System(tmp_path, sink, log, subscribers={"order.*": url}, retry_schedule=["30s"]) as system:
             worker = system.worker()
             (one,) = system.send(1)
             wait_for(lambda: one in system.standing().pending, what="a row in the store")

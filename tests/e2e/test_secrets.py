@@ -8,6 +8,7 @@ from standardwebhooks.webhooks import Webhook
 
 from tests.support.sink import Received, RecordingSink
 from tests.support.system import System
+from tests.support.system_log import SystemLog
 from tests.support.waiting import wait_for
 
 SUB = "7c1e2a34-9d0b-4f6a-8f0e-2a3f4f1f5f22"
@@ -24,7 +25,7 @@ def verify(request: Received, secret: str = SECRET) -> None:
     assert headers["webhook-id"] == request.id
 
 
-def system_of(tmp_path: Path, sink: RecordingSink) -> System:
+def system_of(tmp_path: Path, sink: RecordingSink, log: SystemLog) -> System:
     """Producers know the subscription and its secret; workers know nothing of it."""
     system = System(
         tmp_path, sink, subscribers={"order.*": {"url": sink.url(), "id": SUB, "secrets": [SECRET]}}
@@ -34,9 +35,9 @@ def system_of(tmp_path: Path, sink: RecordingSink) -> System:
 
 
 def test_an_unknown_subscription_waits_and_is_delivered_signed_once_it_is_known(
-    tmp_path: Path, sink: RecordingSink
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
 ) -> None:
-    with system_of(tmp_path, sink) as system:
+    with system_of(tmp_path, sink, log) as system:
         # Given a worker that does not know the subscription
         worker = system.worker()
         owed = system.send(10)
@@ -72,8 +73,10 @@ def test_an_unknown_subscription_waits_and_is_delivered_signed_once_it_is_known(
         assert worker.metric("thorn_unresolved") == 0
 
 
-def test_a_worker_that_knows_secrets_signs_with_each_of_them(tmp_path: Path, sink: RecordingSink) -> None:
-    with system_of(tmp_path, sink) as system:
+def test_a_worker_that_knows_secrets_signs_with_each_of_them(
+    tmp_path: Path, sink: RecordingSink, log: SystemLog
+) -> None:
+    with system_of(tmp_path, sink, log) as system:
         # Given a key that is being rotated
         new = "whsec_" + b64encode(b"another secret of thirty-two bytes").decode()
         system.worker(secrets={SUB: [new, SECRET]})
@@ -87,14 +90,14 @@ def test_a_worker_that_knows_secrets_signs_with_each_of_them(tmp_path: Path, sin
 
 
 def test_a_function_that_knows_secrets_is_asked(
-    tmp_path: Path, sink: RecordingSink, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sink: RecordingSink, log: SystemLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given secrets_of, a function of the operator's
     (tmp_path / "operators_secrets.py").write_text(
         f"def secrets_of(sub):\n    return [{SECRET!r}] if sub == {SUB!r} else None\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with system_of(tmp_path, sink) as system:
+    with system_of(tmp_path, sink, log) as system:
         system.worker(secrets_of="operators_secrets:secrets_of")
         sink.wait_for_ids(system.send(20))
         for request in sink.requests():
