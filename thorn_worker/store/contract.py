@@ -188,8 +188,8 @@ class Store(ABC):
 
     @property
     def trouble(self) -> str | None:
-        """Why writes do not become durable just now, in one sentence; None while they do, or if the log of the
-        same file says it.
+        """Why writes do not become durable just now, in one sentence; None while they do, or if the reader
+        says it already.
         """
         return None
 
