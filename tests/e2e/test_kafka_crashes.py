@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploy.kafka import Cluster
+from producer.hosts import host_of
+from producer.log.partition import partition_of
 from tests.support.kafka_log import KafkaLog
 from tests.support.ledger import Account
 from tests.support.sink import RecordingSink
@@ -248,3 +250,25 @@ def test_a_kill_under_load_repeats_one_commit_interval_and_what_was_in_flight(sy
     account = settled(system, f"killed at {per_s:.0f}/s of its own with {in_flight:.0f} in flight")
     assert account.owed == 2 * 3_000 * HOSTS
     assert account.repeats <= 1.25 * per_s + in_flight + 25
+
+
+@pytest.mark.long
+def test_partitions_that_are_added_are_noticed_by_running_workers_and_services(system: System) -> None:
+    # Given a worker and a service that are at work
+    worker = system.worker()
+    service = sending(system, 60)
+    wait_for(lambda: len(system.sink.delivered()) > 200, what="a steady flow")
+
+    # When the topics grow
+    assert "more partitions" in system.ok("topics", "create", "--partitions", "18").out
+
+    # Then the worker owns the new partitions too, and what is sent there arrives
+    wait_for(lambda: worker.owned() == 18, 60, what="the worker to own all partitions")
+    account = settled(system, "six partitions added")
+    assert not service.alive
+    assert account.repeats == 0
+    urls = [system.sink.url(number) for number in range(HOSTS)]
+    expected = {partition_of(host_of(url), 18) for url in urls}
+    used = {status.partition for status in system.standing().partitions if status.committed}
+    print(f"before and after: partitions {sorted(used)}")
+    assert used >= expected
