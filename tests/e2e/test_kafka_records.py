@@ -33,8 +33,8 @@ def test_records_of_another_program_are_delivered_or_kept(
                 partition: int = sent.partition
                 return partition
 
-            # When it writes a good record, one without a value, 1 MB of garbage, a record larger than we would
-            # write, one without a key, and a good one behind them
+            # When it writes a good record, one without a value, 1 MB of garbage, a larger record than
+            # we would write, one without a key, and a good one behind them
             assert write(encode_batch([delivery("first", sink.url())])) == partition_of(host, 12)
             write(None)
             write(b"\xc1" * 1_040_000)
