@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer
 PYTEST_ARGS ?=
 # Most tests wait for something most of the time. JOBS=0 runs them one after the other.
 JOBS ?= 3
+LONG_JOBS ?= 2
 SIDE_BY_SIDE = -n $(JOBS) --dist loadgroup
 BENCH_ARGS ?=
 
@@ -36,7 +37,7 @@ test: $(VENV)/.with-test
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 long: $(VENV)/.with-test
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m 'long and not chaos' $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(LONG_JOBS) --dist loadgroup -m 'long and not chaos' $(PYTEST_ARGS)
 
 chaos: $(VENV)/.with-test
 	@$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)

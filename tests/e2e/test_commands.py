@@ -81,7 +81,7 @@ def test_a_subscription_is_cancelled_wherever_its_deliveries_are(
         system.worker(max_in_flight_per_host=2)
         system.send(3)
         wait_for(lambda: len(system.standing().pending) == 6, what="rows in the store")
-        sink.set_rules([Rule(address="127.0.0.1", statuses=(500,), delay_s=1.0)])
+        sink.set_rules([Rule(address="127.0.0.1", statuses=(500,), delay_s=5.0)])
         came = len(sink.requests())
         owed = system.send(10)
         wait_for(lambda: len(sink.requests()) == came + 12, what="two in flight, and the other host's ten")
