@@ -58,7 +58,7 @@ def three_workers(system: System) -> list[WorkerProcess]:
 
 
 def sending(system: System, seconds: float) -> ProducerProcess:
-    return system.producer(int(seconds * EVENTS_PER_S), per_s=EVENTS_PER_S, group=5, patience_s=59)
+    return system.producer(int(seconds * EVENTS_PER_S), per_s=EVENTS_PER_S, group=5, stubborn=True)
 
 
 def settled(system: System, what: str) -> Account:
@@ -149,28 +149,45 @@ def test_a_broker_that_is_away_for_half_a_minute_stops_nobody_for_good(
 ) -> None:
     # A broker of its own: one with the topics of many tests takes long to come back.
     with Cluster(tmp_path / "broker") as broker, system_on(broker, prefix, tmp_path, sink) as system:
-        outlasts_an_outage(system, broker)
+        outlasts_an_outage(system, broker, 15)
 
 
-def outlasts_an_outage(system: System, broker: Cluster) -> None:
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_a_broker_that_is_away_for_five_minutes_stops_nobody_for_good(
+    needs_kafka: None, prefix: str, tmp_path: Path, sink: RecordingSink
+) -> None:
+    with Cluster(tmp_path / "broker") as broker, system_on(broker, prefix, tmp_path, sink) as system:
+        outlasts_an_outage(system, broker, 300)
+
+
+def outlasts_an_outage(system: System, broker: Cluster, away_s: float) -> None:
     # Given a worker and a service in full flow
     worker = system.worker()
     service = sending(system, 45)
     wait_for(lambda: len(system.sink.delivered()) > 200, 40, what="a steady flow")
 
-    # When the broker dies and comes back half a minute later
+    # When the broker dies and comes back after a while
     broker.kill(1)
     wait_for(lambda: worker.get("readyz")[0] == 503, 60, what="the worker to say that it is not ready")
     print(worker.get("readyz")[1])
     assert worker.get("healthz")[0] == 200
-    time.sleep(15)  # how long it is away is what is tried here
+    time.sleep(away_s)  # how long it is away is what is tried here
     broker.up(1)
 
     # Then everything that was acknowledged arrives, by itself
     wait_for(worker.ready, 60, what="the worker to be ready again")
-    account = settled(system, "one broker away for half a minute")
+    account = settled(system, f"one broker away for {away_s + 15:.0f} s")
     assert service.finish() == service.owed()
     assert account.repeats <= 2 * REPEATS_PER_KILL
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_a_broker_of_three_that_is_frozen_for_a_minute_loses_nothing(
+    system3: System, cluster3: Cluster
+) -> None:
+    one_after_the_other(system3, cluster3, "freeze", 60)
 
 
 @pytest.mark.long
@@ -178,9 +195,13 @@ def outlasts_an_outage(system: System, broker: Cluster) -> None:
 def test_one_of_three_brokers_fails_and_nothing_is_lost(
     system3: System, cluster3: Cluster, fault: str
 ) -> None:
+    one_after_the_other(system3, cluster3, fault, 8)
+
+
+def one_after_the_other(system3: System, cluster3: Cluster, fault: str, away_s: float) -> None:
     # Given three workers on three brokers, and a service that sends
     workers = three_workers(system3)
-    sending(system3, 45)
+    sending(system3, 3 * away_s + 20)
     wait_for(lambda: len(system3.sink.delivered()) > 200, 40, what="a steady flow")
 
     # When each broker in turn is killed, or frozen for longer than a session
@@ -189,13 +210,13 @@ def test_one_of_three_brokers_fails_and_nothing_is_lost(
             cluster3.kill(number)
         else:
             cluster3.freeze(number)
-        time.sleep(8)  # how long it is away is what is tried here
+        time.sleep(away_s)  # how long it is away is what is tried here
         cluster3.heal()
 
     # Then the workers go on by themselves
     for worker in workers:
         wait_for(worker.ready, 60, what="every worker to be ready")
-    account = settled(system3, f"{fault} of each of three brokers in turn")
+    account = settled(system3, f"{fault} of each of three brokers in turn for {away_s:g} s")
     assert account.repeats <= 6 * REPEATS_PER_KILL
 
 
