@@ -127,6 +127,8 @@ class Partitions:
         _logger.warning("lost partitions %s: another worker owns them now", _names(assignments))
 
     def _forget(self, home: Home) -> None:
+        if self._homes.get(home.partition) is not home:  # let go twice: a rebalance met our own end
+            return
         self._dispatcher.forget(home)
         del self._homes[home.partition]
         self._left[home.partition] = home.tracker

@@ -145,9 +145,14 @@ class KafkaSender:
         try:
             self._flight.tell_refused()
             self._replace_if_dead()
-            for topic in list(self._waiting):
-                self._look_for(topic)
-            self._watch()
+            try:
+                for topic in list(self._waiting):
+                    self._look_for(topic)
+                self._watch()
+            except Exception as error:  # it ended while it was asked; unguarded, that would end our caller
+                if self._flight.client is None:
+                    raise
+                self._end(error)
         finally:
             self._tending.release()
 

@@ -184,7 +184,7 @@ class Assignments:
             holding = held.get(record.partition)
             if holding is None or holding.assignment.epoch != record.epoch:
                 continue
-            if holding.paused:
+            if holding.paused or holding.back:  # what was held back comes first
                 holding.back.append(record)
             else:
                 accepted.append(record)

@@ -74,11 +74,9 @@ class Records(Fetcher.PartitionRecords):  # type: ignore[misc]
                     )
                 self.next_fetch_offset = batch.next_offset
             except Exception as error:
-                first = (
-                    self.next_fetch_offset
-                    if batch is None
-                    else max(self.next_fetch_offset, batch.base_offset)
-                )
+                # What lies below the offset that was asked for, kafka-python drops unseen.
+                first = max(self.next_fetch_offset, self.fetch_offset)
+                first = first if batch is None else max(first, batch.base_offset)
                 after, whole = offset_after(batch, first)
                 self.next_fetch_offset = after
                 self._unreadable.report(partition, first, after, error)

@@ -242,7 +242,7 @@ class Changelog:
         What we know nothing of is written again as it is: somebody may owe it.
         """
         (value,) = self._held([(hold.partition, key)])
-        if not hold.alive or key not in hold.looked_up:  # a write of ours has come, and sees to it
+        if not hold.alive or key not in hold.looked_up or key in hold.behind:  # ours has come, and sees to it
             return
         if value is None and key not in hold.removed:
             value = hold.looked_up[key]
